@@ -1,0 +1,1 @@
+//! icd-quant
