@@ -1,1 +1,17 @@
-//! icd-core
+//! What every part of icd shares: element types, tensor values, the graph IR, layouts, packed weight formats, and the
+//! artifact manifest. Pure Rust: no MLIR, no LLVM, no CUDA.
+#![forbid(unsafe_code)]
+
+pub mod arch;
+pub mod dtype;
+pub mod graph;
+pub mod layout;
+pub mod literal;
+pub mod manifest;
+pub mod pack_format;
+pub mod problem;
+pub mod types;
+
+pub use dtype::DType;
+pub use literal::Literal;
+pub use types::{TensorType, ValueType};
