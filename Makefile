@@ -1,0 +1,41 @@
+# make demo    set up, build, then compile and run a real model
+# make test    set up, then run every check and test
+# make setup   what both share: install missing Debian packages and check the Rust toolchain
+# make build   the tools, in target/release
+# make bench, make fmt, make oracle, make clean-out: see below
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help setup build demo test fmt docs oracle clean-out
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	cargo build --release --workspace
+
+demo: build
+	@scripts/demo.sh
+
+test: setup
+	@scripts/test.sh
+
+fmt:
+	cargo fmt --all
+
+# Writes the pass reference of the book from the built tool.
+docs: build
+	@scripts/docs.sh
+
+# Runs XLA's CPU backend again for the stored results in tests/data/oracle.
+oracle: setup
+	@scripts/python-env.sh demo
+	@scripts/oracle/regenerate.sh
+
+clean-out:
+	rm -rf out
