@@ -1,4 +1,341 @@
-//! (in work)
-/// Placeholder until the packing formats land.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct PackFormat {}
+//! How the bytes of a packed weight matrix lie.
+//!
+//! A weight `W[k][n]` is cut into tiles of 16 columns by 128 rows ([`TILE_N`], [`TILE_K`]). A tile is one contiguous block that depends on
+//! nothing outside itself; tiles are ordered by column tile, then by row tile, so matrices that share `k` concatenate along `n` by
+//! concatenating their bytes:
+//!
+//! ```text
+//! tile(n/16 = 0, k/128 = 0) tile(0, 1) … tile(0, k_tiles-1) tile(1, 0) …
+//!
+//! tile, 4-bit codes, group 128, symmetric (1056 bytes)
+//! ┌──────────────────────────────────────────────────────────┬───────────────┐
+//! │ codes: 2 halves × 32 lanes × 4 words of 8 nibbles (1024) │ 16 scales (32)│   group 64: 2 × 16 scales, group 32: 4 × 16
+//! └──────────────────────────────────────────────────────────┴───────────────┘   asymmetric: then 16 zero points a group, one byte each
+//!
+//! tile, 16-bit elements (4096 bytes): 8 steps × 32 lanes × 8 elements
+//! ```
+//!
+//! A lane's share is the A fragment of `mma.m16n8k16` with the columns of `W` as its 16 rows, so a 16-byte read yields four instructions' worth
+//! of 4-bit codes or one instruction's worth of 16-bit weights. The map from place to (n, k) within a tile is [`PackFormat::tile_layout`].
+//!
+//! Columns and rows beyond the matrix are padding: code and zero point such that, with a scale of 0, they contribute nothing.
+
+use crate::{
+    DType,
+    layout::{self, Layout, LayoutError},
+};
+use serde::{Deserialize, Serialize};
+
+/// Columns of a tile.
+pub const TILE_N: usize = 16;
+/// Rows of a tile.
+pub const TILE_K: usize = 128;
+/// Code of a symmetric 4-bit weight of value zero.
+pub const W4_MIDDLE: u8 = 8;
+
+/// What a weight element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum WeightFormat {
+    /// Codes 0..16; value `(code - 8) * scale` when symmetric, else `(code - zero) * scale` with an integer zero point 0..=255.
+    W4 {
+        /// No zero points are stored.
+        symmetric: bool,
+        /// Rows that share a scale: 32, 64, or a multiple of 128. Per-channel is `k` rounded up to a multiple of 128.
+        group: usize,
+    },
+    /// 16-bit floats of the activation's type.
+    Dense,
+}
+
+/// Order of `k` within a tile's 128 rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KOrder {
+    /// Instruction slot `j` of step `s` is row `16 s + j`. For activations read through shared-memory descriptors (`wgmma`).
+    Natural,
+    /// The eight rows that a lane takes in two successive steps are consecutive, so that it reads its activations 16 bytes at a time
+    /// ([`layout::k_order_lane16`]). For `mma.sync`.
+    Lane16,
+}
+
+/// Byte layout of one packed weight matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackFormat {
+    /// Columns of the matrix (output channels).
+    pub n: usize,
+    /// Rows of the matrix (input channels).
+    pub k: usize,
+    /// Element kind.
+    pub weight: WeightFormat,
+    /// Type of dense elements and of scales: `f16` or `bf16`.
+    pub float: DType,
+    /// Order of `k` within a tile.
+    pub k_order: KOrder,
+}
+
+/// A packing that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackFormatError {
+    /// Unusable group size.
+    #[error("group size {0} is not supported: use 32, 64 or a multiple of 128 (per channel: k rounded up to a multiple of 128)")]
+    Group(usize),
+    /// Unusable float type.
+    #[error("packed weights hold f16 or bf16, not {}", .0.name())]
+    Float(DType),
+    /// Empty or overflowing matrix.
+    #[error("cannot pack a matrix of {k} rows by {n} columns: each must be at least 1 and the packed size must fit the address space")]
+    Size {
+        /// Columns.
+        n: usize,
+        /// Rows.
+        k: usize,
+    },
+}
+
+impl PackFormat {
+    /// A checked format.
+    ///
+    /// # Errors
+    /// See [`PackFormatError`].
+    pub fn new(n: usize, k: usize, weight: WeightFormat, float: DType, k_order: KOrder) -> Result<Self, PackFormatError> {
+        let format = Self { n, k, weight, float, k_order };
+        format.check().map(|()| format)
+    }
+
+    /// Checks a format that came from outside.
+    ///
+    /// # Errors
+    /// See [`PackFormatError`].
+    pub fn check(&self) -> Result<(), PackFormatError> {
+        if let WeightFormat::W4 { group, .. } = self.weight {
+            if !(group == 32 || group == 64 || (group > 0 && group.is_multiple_of(TILE_K))) {
+                return Err(PackFormatError::Group(group));
+            }
+        }
+        if !matches!(self.float, DType::F16 | DType::BF16) {
+            return Err(PackFormatError::Float(self.float));
+        }
+        let size = || self.n_tiles().checked_mul(self.k_tiles())?.checked_mul(self.tile_bytes()).filter(|b| *b <= isize::MAX as usize);
+        if self.n == 0 || self.k == 0 || size().is_none() {
+            return Err(PackFormatError::Size { n: self.n, k: self.k });
+        }
+        Ok(())
+    }
+
+    /// Tiles along `n`.
+    pub fn n_tiles(&self) -> usize {
+        self.n.div_ceil(TILE_N)
+    }
+    /// Tiles along `k`.
+    pub fn k_tiles(&self) -> usize {
+        self.k.div_ceil(TILE_K)
+    }
+    /// Rows of scales in a tile.
+    pub fn groups_per_tile(&self) -> usize {
+        match self.weight {
+            WeightFormat::W4 { group, .. } => TILE_K / group.clamp(1, TILE_K),
+            WeightFormat::Dense => 0,
+        }
+    }
+    /// Rows of scales of the unpacked matrix.
+    pub fn groups(&self) -> usize {
+        match self.weight {
+            WeightFormat::W4 { group, .. } => self.k.div_ceil(group.max(1)),
+            WeightFormat::Dense => 0,
+        }
+    }
+    /// Whether zero points are stored.
+    pub fn has_zeros(&self) -> bool {
+        matches!(self.weight, WeightFormat::W4 { symmetric: false, .. })
+    }
+    /// Bytes of codes or dense elements at the start of a tile.
+    pub fn code_bytes(&self) -> usize {
+        match self.weight {
+            WeightFormat::W4 { .. } => TILE_N * TILE_K / 2,
+            WeightFormat::Dense => TILE_N * TILE_K * 2,
+        }
+    }
+    /// Offset of the zero points in a tile.
+    pub fn zeros_at(&self) -> usize {
+        self.code_bytes() + self.groups_per_tile() * TILE_N * 2
+    }
+    /// Bytes of a tile, a multiple of 16.
+    pub fn tile_bytes(&self) -> usize {
+        self.zeros_at() + if self.has_zeros() { self.groups_per_tile() * TILE_N } else { 0 }
+    }
+    /// Bytes of the packed matrix.
+    pub fn bytes(&self) -> usize {
+        self.n_tiles() * self.k_tiles() * self.tile_bytes()
+    }
+    /// Offset of the tile that holds column `n`, row `k`.
+    pub fn tile_at(&self, n: usize, k: usize) -> usize {
+        (n / TILE_N * self.k_tiles() + k / TILE_K) * self.tile_bytes()
+    }
+
+    /// Place of element (n, k): byte offset, and the shift of the nibble within that byte (0 or 4; 0 for dense elements).
+    pub fn element_at(&self, n: usize, k: usize) -> (usize, u32) {
+        let index = element_index(self.weight, self.k_order, n % TILE_N, k % TILE_K);
+        match self.weight {
+            WeightFormat::W4 { .. } => (self.tile_at(n, k) + index / 2, 4 * (index as u32 & 1)),
+            WeightFormat::Dense => (self.tile_at(n, k) + index * 2, 0),
+        }
+    }
+
+    /// Byte offset of the scale of element (n, k). Codes only.
+    pub fn scale_at(&self, n: usize, k: usize) -> usize {
+        self.tile_at(n, k) + self.code_bytes() + (self.group_row(k) * TILE_N + n % TILE_N) * 2
+    }
+
+    /// Byte offset of the zero point of element (n, k), if stored.
+    pub fn zero_at(&self, n: usize, k: usize) -> Option<usize> {
+        self.has_zeros().then(|| self.tile_at(n, k) + self.zeros_at() + self.group_row(k) * TILE_N + n % TILE_N)
+    }
+
+    fn group_row(&self, k: usize) -> usize {
+        k % TILE_K * self.groups_per_tile() / TILE_K
+    }
+
+    /// The map from place in a tile to (`n` 0..16, `k` 0..128). Inputs, lowest first: 4-bit codes `nibble` 3, `word` 2, `lane` 5, `half` 1;
+    /// dense `reg` 3, `lane` 5, `step` 3. The input bits in order are the element's index in the tile.
+    ///
+    /// # Errors
+    /// None for a format that passed [`PackFormat::check`].
+    pub fn tile_layout(&self) -> Result<Layout, LayoutError> {
+        let k_order = match self.k_order {
+            KOrder::Natural => layout::k_order_natural(),
+            KOrder::Lane16 => layout::k_order_lane16(),
+        };
+        let step = Layout::identity("step", "step", 3)?;
+        let fragment = layout::mma_m16n8k16_a().product(&step)?;
+        let fragment = rename(&fragment, &["reg", "lane", "step"], &["n", "slot", "step"])?;
+        let rows = Layout::identity("n", "n", 4)?.product(&k_order)?;
+        let to_element = fragment.then(&rows)?;
+        match self.weight {
+            WeightFormat::Dense => Ok(to_element),
+            WeightFormat::W4 { .. } => {
+                let word = Layout::from_bases(&[("word", &[&[1], &[2]])], &[("step", 3)])?;
+                let half = Layout::from_bases(&[("half", &[&[4]])], &[("step", 3)])?;
+                let lane = Layout::identity("lane", "lane", 5)?;
+                let steps = sum_outputs(&word, &half)?;
+                let places = layout::packed_nibbles().product(&lane)?.product(&steps)?;
+                places.reorder(&["nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
+            }
+        }
+    }
+}
+
+fn rename(layout: &Layout, ins: &[&str], outs: &[&str]) -> Result<Layout, LayoutError> {
+    let dims = |old: &[layout::Dim], names: &[&str]| {
+        old.iter().zip(names).map(|(d, n)| layout::Dim { name: (*n).into(), bits: d.bits }).collect::<Vec<_>>()
+    };
+    let bases: Vec<Vec<Vec<u64>>> = basis_rows(layout);
+    Layout::new(dims(layout.ins(), ins), dims(layout.outs(), outs), &bases)
+}
+
+fn basis_rows(layout: &Layout) -> Vec<Vec<Vec<u64>>> {
+    let count = layout.ins().len();
+    let row = |i: usize, b: u32| layout.apply(&(0..count).map(|j| if i == j { 1 << b } else { 0 }).collect::<Vec<u64>>());
+    layout.ins().iter().enumerate().map(|(i, d)| (0..d.bits).map(|b| row(i, b)).collect()).collect()
+}
+
+fn sum_outputs(a: &Layout, b: &Layout) -> Result<Layout, LayoutError> {
+    let ins = a.ins().iter().chain(b.ins()).cloned().collect();
+    let bases: Vec<_> = basis_rows(a).into_iter().chain(basis_rows(b)).collect();
+    Layout::new(ins, a.outs().to_vec(), &bases)
+}
+
+/// Index of element (n, k) in its tile: the inverse of [`PackFormat::tile_layout`], written out so that packing need not multiply matrices.
+fn element_index(weight: WeightFormat, k_order: KOrder, n: usize, k: usize) -> usize {
+    let (step, lane_k, high, low) = match k_order {
+        KOrder::Natural => (k >> 4, k >> 1 & 3, k >> 3 & 1, k & 1),
+        KOrder::Lane16 => ((k >> 5) * 2 + (k >> 2 & 1), k >> 3 & 3, k >> 1 & 1, k & 1),
+    };
+    let (lane, row_high) = ((n & 7) * 4 + lane_k, n >> 3);
+    match weight {
+        WeightFormat::W4 { .. } => (((step >> 2) * 32 + lane) * 4 + (step & 3)) * 8 + row_high + 2 * high + 4 * low,
+        WeightFormat::Dense => (step * 32 + lane) * 8 + low + 2 * row_high + 4 * high,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn formats() -> Vec<PackFormat> {
+        let mut all = Vec::new();
+        for k_order in [KOrder::Natural, KOrder::Lane16] {
+            for weight in [
+                WeightFormat::Dense,
+                WeightFormat::W4 { symmetric: true, group: 128 },
+                WeightFormat::W4 { symmetric: false, group: 32 },
+                WeightFormat::W4 { symmetric: true, group: 384 },
+            ] {
+                all.push(PackFormat::new(35, 300, weight, DType::F16, k_order).unwrap());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn element_places_agree_with_the_layout_algebra() {
+        for f in formats() {
+            let layout = f.tile_layout().unwrap();
+            assert!(layout.is_bijective());
+            let inverse = layout.inverse().unwrap();
+            for n in 0..TILE_N {
+                for k in 0..TILE_K {
+                    let flat = inverse.apply_flat(n as u64 | (k as u64) << 4);
+                    assert_eq!(flat as usize, element_index(f.weight, f.k_order, n, k), "{f:?} n {n} k {k}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_hold_codes_scales_and_zeros_apart() {
+        for f in formats() {
+            let mut used = vec![0u8; f.bytes()];
+            for n in 0..f.n_tiles() * TILE_N {
+                for k in 0..f.k_tiles() * TILE_K {
+                    let (at, shift) = f.element_at(n, k);
+                    match f.weight {
+                        WeightFormat::W4 { .. } => {
+                            assert_eq!(used[at] & (0xf << shift), 0);
+                            used[at] |= 0xf << shift;
+                        }
+                        WeightFormat::Dense => {
+                            assert_eq!(used[at] | used[at + 1], 0);
+                            used[at..at + 2].fill(0xff);
+                        }
+                    }
+                }
+            }
+            let rows = f.groups_per_tile();
+            for n in 0..f.n_tiles() * TILE_N {
+                for row in 0..rows * f.k_tiles() {
+                    let k = row * TILE_K / rows;
+                    for at in [Some(f.scale_at(n, k)), Some(f.scale_at(n, k) + 1), f.zero_at(n, k)].into_iter().flatten() {
+                        assert_eq!(used[at], 0);
+                        used[at] = 0xff;
+                    }
+                }
+            }
+            assert!(used.iter().all(|b| *b == 0xff), "{f:?}");
+            assert_eq!(f.tile_bytes() % 16, 0);
+        }
+    }
+
+    #[test]
+    fn bad_formats_are_refused() {
+        let w4 = |group| WeightFormat::W4 { symmetric: true, group };
+        assert_eq!(PackFormat::new(8, 8, w4(48), DType::F16, KOrder::Natural), Err(PackFormatError::Group(48)));
+        assert_eq!(PackFormat::new(8, 8, w4(0), DType::F16, KOrder::Natural), Err(PackFormatError::Group(0)));
+        assert_eq!(PackFormat::new(8, 8, w4(128), DType::F32, KOrder::Natural), Err(PackFormatError::Float(DType::F32)));
+        assert_eq!(
+            PackFormat::new(usize::MAX, usize::MAX, w4(128), DType::F16, KOrder::Natural),
+            Err(PackFormatError::Size { n: usize::MAX, k: usize::MAX })
+        );
+    }
+}

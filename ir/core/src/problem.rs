@@ -1,1 +1,75 @@
-//! (in work)
+//! What a kernel is asked to compute, apart from how.
+
+use crate::{DType, arch::Arch, pack_format::WeightFormat};
+use serde::{Deserialize, Serialize};
+
+/// Elementwise function of an epilogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Identity.
+    #[default]
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// `x / 2 * (1 + erf(x / sqrt 2))`.
+    GeluErf,
+    /// The tanh approximation of gelu: `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`.
+    GeluTanh,
+}
+
+impl Activation {
+    /// Name used in kernel symbols.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Activation::None => "none",
+            Activation::Relu => "relu",
+            Activation::Silu => "silu",
+            Activation::GeluErf => "gelu",
+            Activation::GeluTanh => "gelutanh",
+        }
+    }
+}
+
+/// What happens to an accumulator before it is stored: `y = activation(acc + bias[n]) + residual[m][n]`, in f32, rounded once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epilogue {
+    /// Adds a vector of `n` elements of the activation's type.
+    pub bias: bool,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Adds a matrix `[m][n]` of the output's type after the activation.
+    pub residual: bool,
+}
+
+/// `Y[m][n] = epilogue(X[m][k] · W[k][n])`, all row-major and contiguous, accumulated in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GemmProblem {
+    /// Rows of the activations.
+    pub m: usize,
+    /// Columns of the weights.
+    pub n: usize,
+    /// Contracted size.
+    pub k: usize,
+    /// Type of `X`, of the bias, and of dense weights and scales: `f16` or `bf16`.
+    pub act: DType,
+    /// Type of `Y` and of the residual: the activation's or `f32`.
+    pub out: DType,
+    /// What the weights are.
+    pub weight: WeightFormat,
+    /// What follows the product.
+    pub epilogue: Epilogue,
+    /// Target.
+    pub arch: Arch,
+}
+
+impl GemmProblem {
+    /// Floating-point operations of the product.
+    pub fn flops(&self) -> f64 {
+        2.0 * self.m as f64 * self.n as f64 * self.k as f64
+    }
+}
