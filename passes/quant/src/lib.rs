@@ -1,1 +1,2 @@
 //! icd-quant
+pub mod pack;

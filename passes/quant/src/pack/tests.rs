@@ -1,0 +1,100 @@
+use super::*;
+use icd_core::pack_format::KOrder;
+
+struct Random(u64);
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+fn w4(n: usize, k: usize, group: usize, symmetric: bool, k_order: KOrder) -> PackFormat {
+    PackFormat::new(n, k, WeightFormat::W4 { symmetric, group }, DType::F16, k_order).unwrap()
+}
+
+fn matrix(format: &PackFormat, seed: u64) -> (Vec<u8>, Vec<f32>, Option<Vec<u8>>) {
+    let mut r = Random(seed);
+    let codes = (0..format.n * format.k).map(|_| (r.next() >> 9) as u8 & 15).collect();
+    let scales: Vec<f32> = (0..format.groups() * format.n).map(|_| f16::from_f32((r.next() >> 40) as f32 / 1e7).to_f32()).collect();
+    let zeros = format.has_zeros().then(|| scales.iter().map(|_| (r.next() >> 20) as u8).collect());
+    (codes, scales, zeros)
+}
+
+#[test]
+fn unpacking_is_the_exact_inverse_for_ragged_matrices() {
+    for (n, k) in [(1, 1), (16, 128), (17, 129), (40, 300), (5, 1000), (128, 96)] {
+        for group in [32, 64, 128, 1024] {
+            for symmetric in [true, false] {
+                for k_order in [KOrder::Natural, KOrder::Lane16] {
+                    let format = w4(n, k, group, symmetric, k_order);
+                    let (codes, scales, zeros) = matrix(&format, (n * 7 + k + group) as u64);
+                    let packed = pack_w4(&format, &codes, &scales, zeros.as_deref()).unwrap();
+                    assert_eq!(unpack_w4(&format, &packed).unwrap(), UnpackedW4 { codes, scales, zeros });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_weights_come_back_from_both_orientations() {
+    for (n, k) in [(1, 1), (17, 129), (48, 256)] {
+        let format = PackFormat::new(n, k, WeightFormat::Dense, DType::BF16, KOrder::Lane16).unwrap();
+        let bits: Vec<u16> = (0..n * k).map(|i| (i * 40503) as u16).collect();
+        let transposed: Vec<u16> = (0..n * k).map(|i| bits[i % k * n + i / k]).collect();
+        let packed = pack_dense(&format, &bits).unwrap();
+        assert_eq!(packed, pack_dense_transposed(&format, &transposed).unwrap());
+        assert_eq!(unpack_dense(&format, &packed).unwrap(), bits);
+    }
+}
+
+#[test]
+fn matrices_concatenate_by_bytes() {
+    let (a, b, both) =
+        (w4(32, 256, 64, false, KOrder::Lane16), w4(48, 256, 64, false, KOrder::Lane16), w4(80, 256, 64, false, KOrder::Lane16));
+    let ((ca, sa, za), (cb, sb, zb)) = (matrix(&a, 3), matrix(&b, 4));
+    let beside = |x: &[u8], y: &[u8]| x.chunks(32).zip(y.chunks(48)).flat_map(|(p, q)| [p, q].concat()).collect::<Vec<u8>>();
+    let scales: Vec<f32> = sa.chunks(32).zip(sb.chunks(48)).flat_map(|(p, q)| [p, q].concat()).collect();
+    let zeros = beside(za.as_ref().unwrap(), zb.as_ref().unwrap());
+    let joined = pack_w4(&both, &beside(&ca, &cb), &scales, Some(&zeros)).unwrap();
+    assert_eq!(joined, [pack_w4(&a, &ca, &sa, za.as_deref()).unwrap(), pack_w4(&b, &cb, &sb, zb.as_deref()).unwrap()].concat());
+}
+
+#[test]
+fn bytes_do_not_depend_on_the_number_of_threads() {
+    let format = w4(200, 700, 128, true, KOrder::Natural);
+    let (codes, scales, _) = matrix(&format, 11);
+    let pack = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| pack_w4(&format, &codes, &scales, None).unwrap())
+    };
+    assert_eq!(pack(1), pack(7));
+}
+
+#[test]
+fn padding_has_scale_zero() {
+    let format = w4(3, 130, 32, true, KOrder::Lane16);
+    let (codes, scales, _) = matrix(&format, 5);
+    let packed = pack_w4(&format, &codes, &scales.iter().map(|s| s + 1.0).collect::<Vec<_>>(), None).unwrap();
+    for (n, k, padded) in [(0, 0, false), (2, 129, false), (3, 0, true), (0, 160, true), (15, 255, true)] {
+        let at = format.scale_at(n, k);
+        assert_eq!(packed[at..at + 2] == [0, 0], padded, "n {n} k {k}");
+    }
+}
+
+#[test]
+fn bad_input_is_diagnosed() {
+    let format = w4(2, 2, 32, true, KOrder::Natural);
+    assert_eq!(pack_w4(&format, &[0, 1, 16, 3], &[1.0, 1.0], None), Err(PackError::Code { code: 16, k: 1, n: 0 }));
+    assert!(matches!(pack_w4(&format, &[0; 3], &[1.0, 1.0], None), Err(PackError::Length { what: "codes", .. })));
+    assert!(matches!(pack_w4(&format, &[0; 4], &[1.0, 1.0], Some(&[1, 1])), Err(PackError::Length { what: "zeros", .. })));
+    assert!(matches!(pack_w4(&format, &[0; 4], &[1.0, 1e6], None), Err(PackError::Scale { n: 1, .. })));
+    assert!(matches!(pack_w4(&format, &[0; 4], &[f32::NAN, 1.0], None), Err(PackError::Scale { n: 0, .. })));
+    assert!(matches!(unpack_w4(&format, &[0; 7]), Err(PackError::Length { .. })));
+    assert_eq!(pack_dense(&format, &[0; 4]), Err(PackError::Kind("pack_dense")));
+    let hostile = PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural };
+    assert!(pack_dense(&hostile, &[]).is_err());
+}
