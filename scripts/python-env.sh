@@ -14,7 +14,7 @@ for set in "$@"; do
   if cmp -s "$list" "$stamp"; then continue; fi
   echo "setup: installing Python packages of $list into .venv"
   # The lists are complete, so nothing is resolved: some packages would otherwise pull in gigabytes that are not used here.
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r "$list" || exit 3
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2 --no-deps -r "$list" || exit 3
   if [ "$set" = test ]; then
     ptxas=$(.venv/bin/python -c 'import pathlib, nvidia; print(*[p for root in nvidia.__path__ for p in pathlib.Path(root).glob("*/bin/ptxas")])')
     [ -x "$ptxas" ] || { echo "setup: error: ptxas is not in the installed package nvidia-cuda-nvcc" >&2; exit 1; }

@@ -13,10 +13,13 @@ import sys
 import numpy as np
 import safetensors.numpy
 
+HEAD_SIZE = 32
 erf = np.vectorize(math.erf)
 
 
-def forward(w, tokens, heads=12, layers=6):
+def forward(w, tokens):
+    layers = 1 + max(int(name.split(".")[2]) for name in w if name.startswith("encoder.layer."))
+
     def dense(name, x):
         return np.einsum("si,oi->so", x, w[name + ".weight"]) + w[name + ".bias"]
 
@@ -30,7 +33,7 @@ def forward(w, tokens, heads=12, layers=6):
         name = f"encoder.layer.{layer}."
         q, k, v = (dense(name + "attention.self." + part, x) for part in ("query", "key", "value"))
         rows = []
-        for head in np.split(np.arange(q.shape[1]), heads):
+        for head in np.arange(q.shape[1]).reshape(-1, HEAD_SIZE):
             scores = q[:, head] @ k[:, head].T / math.sqrt(len(head))
             scores = np.exp(scores - scores.max(-1, keepdims=True))
             rows.append(scores / scores.sum(-1, keepdims=True) @ v[:, head])
@@ -44,7 +47,8 @@ def forward(w, tokens, heads=12, layers=6):
 
 def main():
     out = pathlib.Path(sys.argv[1])
-    weights = {name: value.astype(np.float64) for name, value in safetensors.numpy.load_file(out / "minilm.safetensors").items()}
+    [model] = [path for path in out.glob("*.safetensors") if path.name != "reference.safetensors"]
+    weights = {name: value.astype(np.float64) for name, value in safetensors.numpy.load_file(model).items()}
     reference = safetensors.numpy.load_file(out / "reference.safetensors")
     worst = 0.0
     for ids, mask, embedding in zip(reference["input_ids"], reference["attention_mask"], reference["embeddings"], strict=True):

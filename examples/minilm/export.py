@@ -66,8 +66,8 @@ def tokenize(path: pathlib.Path, sentences: list[str], seq: int):
     return np.array([e.ids for e in encoded], np.int32), np.array([e.attention_mask for e in encoded], np.int32)
 
 
-def export(out: pathlib.Path, args: argparse.Namespace) -> None:
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+def write_model(out: pathlib.Path, name: str, config, weights: dict, tokenizer: pathlib.Path, text: pathlib.Path, args) -> None:
+    """Write program, weights, tokenizer, sentences and float32 reference of one encoder; `args` has batch, seq and dtype."""
     import jax
     import jax.export
     import jax.numpy as jnp
@@ -76,40 +76,45 @@ def export(out: pathlib.Path, args: argparse.Namespace) -> None:
 
     import bert
 
-    source = model_dir()
-    config = bert.Config.read(source / "config.json")
-    weights = {
-        name: value
-        for name, value in sorted(safetensors.numpy.load_file(source / "model.safetensors").items())
-        if bert.is_parameter(name)
-    }
-    sentences = (HERE / "sentences.txt").read_text(encoding="utf-8").splitlines()
-    ids, mask = tokenize(source / "tokenizer.json", sentences, args.seq)
-
+    sentences = text.read_text(encoding="utf-8").splitlines()
+    ids, mask = tokenize(tokenizer, sentences, args.seq)
     run = jax.jit(lambda w, i, m: bert.embed(config, w, i, m))
     embeddings = np.concatenate([np.asarray(run(weights, ids[r : r + 1], mask[r : r + 1])) for r in range(len(sentences))])
 
     dtype = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}[args.dtype]
-    stored = {name: np.asarray(jnp.asarray(value, dtype)) for name, value in weights.items()}
+    stored = {key: np.asarray(jnp.asarray(weights[key], dtype)) for key in sorted(weights)}
 
-    def minilm(weights, input_ids, attention_mask):
+    def encoder(weights, input_ids, attention_mask):
         return bert.embed(config, weights, input_ids, attention_mask)
 
+    encoder.__name__ = name.replace("-", "_")
     token_shape = jax.ShapeDtypeStruct((args.batch, args.seq), jnp.int32)
-    weight_shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in stored.items()}
-    jitted = jax.jit(minilm, keep_unused=True)
-    lowered = jitted.lower(weight_shapes, token_shape, token_shape)
+    weight_shapes = {key: jax.ShapeDtypeStruct(value.shape, value.dtype) for key, value in stored.items()}
+    jitted = jax.jit(encoder, keep_unused=True)
+    shapes = (weight_shapes, token_shape, token_shape)
     # A dict flattens in the order of its sorted keys, so argument i is the i-th name; the two token arguments follow.
-    arguments = sorted(stored) + [None, None]
+    arguments = [*stored, None, None]
 
-    (out / "minilm.mlir").write_text(lowered.as_text())
-    (out / "minilm.mlirbc").write_bytes(jax.export.export(jitted, platforms=["cpu"])(weight_shapes, token_shape, token_shape).mlir_module_serialized)
-    safetensors.numpy.save_file(stored, out / "minilm.safetensors", metadata={"icd.arguments": json.dumps(arguments)})
-    safetensors.numpy.save_file(
-        {"embeddings": embeddings.astype(np.float32), "input_ids": ids, "attention_mask": mask}, out / "reference.safetensors"
-    )
-    shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
-    shutil.copyfile(HERE / "sentences.txt", out / "sentences.txt")
+    (out / f"{name}.mlir").write_text(jitted.lower(*shapes).as_text())
+    (out / f"{name}.mlirbc").write_bytes(jax.export.export(jitted, platforms=["cpu"])(*shapes).mlir_module_serialized)
+    safetensors.numpy.save_file(stored, out / f"{name}.safetensors", metadata={"icd.arguments": json.dumps(arguments)})
+    reference = {"embeddings": embeddings.astype(np.float32), "input_ids": ids, "attention_mask": mask}
+    safetensors.numpy.save_file(reference, out / "reference.safetensors")
+    for source in (tokenizer, text):
+        if source.resolve() != (out / source.name).resolve():
+            shutil.copyfile(source, out / source.name)
+
+
+def export(out: pathlib.Path, args: argparse.Namespace) -> None:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import safetensors.numpy
+
+    import bert
+
+    source = model_dir()
+    weights = safetensors.numpy.load_file(source / "model.safetensors")
+    weights = {name: value for name, value in weights.items() if bert.is_parameter(name)}
+    write_model(out, "minilm", bert.Config.read(source / "config.json"), weights, source / "tokenizer.json", HERE / "sentences.txt", args)
 
 
 def main() -> None:
