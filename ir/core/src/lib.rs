@@ -3,14 +3,17 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+pub mod artifact;
 pub mod dtype;
 pub mod graph;
 pub mod layout;
+pub mod limits;
 pub mod literal;
 pub mod manifest;
 pub mod pack_format;
 pub mod problem;
 pub mod types;
+pub mod weights;
 
 pub use dtype::DType;
 pub use literal::Literal;
