@@ -76,6 +76,9 @@ def write_model(out: pathlib.Path, name: str, config, weights: dict, tokenizer: 
 
     import bert
 
+    # Source locations name files without their folders, so that an export is the same wherever it is made.
+    jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
+    jax.config.update("jax_traceback_in_locations_limit", 1)
     sentences = text.read_text(encoding="utf-8").splitlines()
     ids, mask = tokenize(tokenizer, sentences, args.seq)
     run = jax.jit(lambda w, i, m: bert.embed(config, w, i, m))
