@@ -32,10 +32,10 @@ fmt:
 docs: build
 	@scripts/docs.sh
 
-# Runs XLA's CPU backend again for the stored results in tests/data/oracle.
+# Runs XLA's CPU backend again for the stored results in tests/data/oracle and tests/data/programs.
 oracle: setup
 	@scripts/python-env.sh demo
-	@scripts/oracle/regenerate.sh
+	@scripts/oracle/regenerate.sh && .venv/bin/python scripts/oracle/programs.py
 
 clean-out:
 	rm -rf out
