@@ -37,7 +37,7 @@ pub const W4_MIDDLE: u8 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum WeightFormat {
-    /// Codes 0..16; value `(code - 8) * scale` when symmetric, else `(code - zero) * scale` with an integer zero point 0..=255.
+    /// Codes 0..16; value `(code - 8) * scale` when symmetric, else `(code - zero) * scale` with an integer zero point 0..128.
     W4 {
         /// No zero points are stored.
         symmetric: bool,

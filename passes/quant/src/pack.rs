@@ -45,6 +45,16 @@ pub enum PackError {
         /// Column.
         n: usize,
     },
+    /// A zero point that 16-bit arithmetic could not subtract exactly.
+    #[error("zero point {zero} of group {group}, column {n} is over 127")]
+    Zero {
+        /// The zero point.
+        zero: u8,
+        /// Row of the zero-point matrix.
+        group: usize,
+        /// Column.
+        n: usize,
+    },
     /// A scale that the stored type cannot hold.
     #[error("scale {scale} of group {group}, column {n} is not finite in {}: rescale the weights or store bf16 scales", .dtype.name())]
     Scale {
@@ -72,7 +82,7 @@ fn from_bits(bits: u16, dtype: DType) -> f32 {
 }
 
 /// Packs 4-bit codes. `codes[k * n_cols + n]` is 0..16, `scales[k / group * n_cols + n]`, `zeros` likewise when the format is asymmetric and
-/// `None` when it is symmetric. Scales are rounded to the format's float type.
+/// `None` when it is symmetric; zero points are at most 127. Scales are rounded to the format's float type.
 ///
 /// # Errors
 /// Wrong lengths, a code over 15, a scale that overflows the stored type.
@@ -84,6 +94,9 @@ pub fn pack_w4(format: &PackFormat, codes: &[u8], scales: &[f32], zeros: Option<
     length("zeros", zeros.map_or(0, <[u8]>::len), if symmetric { 0 } else { scales.len() })?;
     if let Some(at) = scales.par_iter().position_first(|s| !from_bits(to_bits(*s, format.float), format.float).is_finite()) {
         return Err(PackError::Scale { scale: scales[at], group: at / format.n, n: at % format.n, dtype: format.float });
+    }
+    if let Some((at, zero)) = zeros.unwrap_or_default().iter().enumerate().find(|(_, z)| **z > 127) {
+        return Err(PackError::Zero { zero: *zero, group: at / format.n, n: at % format.n });
     }
     let mut out = vec![0u8; format.bytes()];
     let (tile_bytes, k_tiles, rows) = (format.tile_bytes(), format.k_tiles(), format.groups_per_tile());

@@ -19,7 +19,7 @@ fn matrix(format: &PackFormat, seed: u64) -> (Vec<u8>, Vec<f32>, Option<Vec<u8>>
     let mut r = Random(seed);
     let codes = (0..format.n * format.k).map(|_| (r.next() >> 9) as u8 & 15).collect();
     let scales: Vec<f32> = (0..format.groups() * format.n).map(|_| f16::from_f32((r.next() >> 40) as f32 / 1e7).to_f32()).collect();
-    let zeros = format.has_zeros().then(|| scales.iter().map(|_| (r.next() >> 20) as u8).collect());
+    let zeros = format.has_zeros().then(|| scales.iter().map(|_| (r.next() >> 20) as u8 & 127).collect());
     (codes, scales, zeros)
 }
 

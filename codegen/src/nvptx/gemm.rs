@@ -1,0 +1,159 @@
+//! The GEMM families: one table, what they share, and the choice among them.
+
+use crate::nvptx::{
+    gemm_decode,
+    gemm_fragments::weight_name,
+    gemm_mma,
+    kernel_module::{KernelError, KernelModule, Param, Unsupported},
+};
+use icd_core::{
+    DType,
+    pack_format::{KOrder, PackFormat, WeightFormat},
+    problem::{Activation, GemmProblem},
+};
+
+/// A kernel family: which problems it computes and how.
+pub struct Family {
+    /// Name, the first part of its kernels' symbols after the types.
+    pub name: &'static str,
+    /// Which order of `k` its packed weights have.
+    pub k_order: KOrder,
+    /// `Ok` when the family computes the problem; else the violated constraint.
+    pub supports: fn(&GemmProblem) -> Result<(), Unsupported>,
+    /// Names of the tiles worth trying, likeliest best first. Empty only when `supports` fails.
+    pub candidates: fn(&GemmProblem) -> Vec<String>,
+    /// Generates the kernel of one candidate.
+    pub emit: fn(&GemmProblem, &str) -> Result<KernelModule, KernelError>,
+}
+
+/// Every family, in order of preference.
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: gemm_decode::NAME,
+        k_order: KOrder::Lane16,
+        supports: gemm_decode::supports,
+        candidates: gemm_decode::candidates,
+        emit: gemm_decode::emit,
+    },
+    Family {
+        name: gemm_mma::NAME,
+        k_order: KOrder::Lane16,
+        supports: gemm_mma::supports,
+        candidates: gemm_mma::candidates,
+        emit: gemm_mma::emit,
+    },
+];
+
+/// The kernel that this compiler takes for a problem: the first candidate of the first family that supports it.
+///
+/// # Errors
+/// The last family's reason when none supports the problem; LLVM's failure.
+pub fn select(problem: &GemmProblem) -> Result<KernelModule, KernelError> {
+    let mut last = Unsupported { family: "gemm", constraint: "no family is registered".into() };
+    for family in FAMILIES {
+        match (family.supports)(problem) {
+            Ok(()) => {
+                if let Some(tile) = (family.candidates)(problem).first() {
+                    return (family.emit)(problem, tile);
+                }
+            }
+            Err(reason) => last = reason,
+        }
+    }
+    Err(last.into())
+}
+
+/// The packed form that the kernels of a family read for a problem.
+///
+/// # Errors
+/// The format is unusable (group size, float type, size).
+pub fn pack_format(problem: &GemmProblem, k_order: KOrder, family: &'static str) -> Result<PackFormat, Unsupported> {
+    PackFormat::new(problem.n, problem.k, problem.weight, problem.act, k_order)
+        .map_err(|e| Unsupported { family, constraint: e.to_string() })
+}
+
+/// Constraints that every family has.
+pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
+    let no = |constraint: String| Err(Unsupported { family, constraint });
+    if !matches!(problem.act, DType::F16 | DType::BF16) {
+        return no(format!("activations must be f16 or bf16, not {}", problem.act.name()));
+    }
+    if problem.out != problem.act && problem.out != DType::F32 {
+        return no(format!("output must be {} or f32, not {}", problem.act.name(), problem.out.name()));
+    }
+    if problem.m == 0 {
+        return no("m must be at least 1".into());
+    }
+    let format = pack_format(problem, KOrder::Natural, family)?;
+    let limit = |what: &str, value: usize| {
+        (value >= 1 << 31).then(|| Unsupported { family, constraint: format!("{what} must be below 2^31, not {value}") })
+    };
+    let sizes = [("m", problem.m), ("n", problem.n), ("k", problem.k), ("packed bytes", format.bytes())];
+    match sizes.into_iter().find_map(|(what, value)| limit(what, value)) {
+        Some(reason) => Err(reason),
+        None => Ok(()),
+    }
+}
+
+/// Kernel symbol: what it computes and how, in characters that PTX names allow.
+pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String {
+    let w = if problem.weight == WeightFormat::Dense { "w16" } else { "w4" };
+    let float = if problem.act == DType::BF16 { "bf16" } else { "a16" };
+    let mut name = format!("{w}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
+    if problem.out == DType::F32 {
+        name.push_str("_f32");
+    }
+    if problem.epilogue.bias {
+        name.push_str("_bias");
+    }
+    if problem.epilogue.activation != Activation::None {
+        name.push('_');
+        name.push_str(problem.epilogue.activation.name());
+    }
+    if problem.epilogue.residual {
+        name.push_str("_residual");
+    }
+    name
+}
+
+/// Parameters of every family, in order: weights, activations, output, bias and residual if any, rows.
+pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
+    let mut params = vec![
+        Param::Weights { format },
+        Param::Activations { dtype: problem.act, cols: problem.k },
+        Param::Output { dtype: problem.out, cols: problem.n },
+    ];
+    if problem.epilogue.bias {
+        params.push(Param::Bias { dtype: problem.act });
+    }
+    if problem.epilogue.residual {
+        params.push(Param::Residual { dtype: problem.out });
+    }
+    params.push(Param::Rows { value: problem.m as u32 });
+    params
+}
+
+/// Positions of [`params`] within a kernel.
+pub(crate) struct ParamIndex {
+    pub(crate) weights: u32,
+    pub(crate) x: u32,
+    pub(crate) y: u32,
+    pub(crate) bias: Option<u32>,
+    pub(crate) residual: Option<u32>,
+    pub(crate) rows: u32,
+    pub(crate) count: u32,
+}
+
+impl ParamIndex {
+    pub(crate) fn new(problem: &GemmProblem) -> Self {
+        let bias = problem.epilogue.bias.then_some(3);
+        let residual = problem.epilogue.residual.then_some(3 + u32::from(problem.epilogue.bias));
+        let rows = 3 + u32::from(problem.epilogue.bias) + u32::from(problem.epilogue.residual);
+        Self { weights: 0, x: 1, y: 2, bias, residual, rows, count: rows + 1 }
+    }
+
+    pub(crate) fn types(&self) -> Vec<crate::nvptx::ptx_builder::Ty> {
+        use crate::nvptx::ptx_builder::Ty;
+        (0..self.count).map(|i| if i == self.rows { Ty::I32 } else { Ty::Global }).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! Epilogue shared by the GEMM families: partial sums of the warps that split `k` meet in shared memory, then bias, activation, residual and one
+//! rounding, written in whole 16-byte pieces.
+//!
+//! ```text
+//! shared: sums[split 0..splits][row 0..tile_m][column 0..tile_n + 4]  f32
+//! ```
+//!
+//! Four columns of padding make the fragment-order writes free of bank conflicts, and the row-order reads too when the columns are a multiple of
+//! 32 (tested).
+
+use crate::nvptx::ptx_builder::{Float, Int, KernelBuilder, Var};
+use icd_core::{
+    DType,
+    problem::{Activation, GemmProblem},
+};
+
+/// Floats of padding a row of sums.
+const PAD: u32 = 4;
+const LOG2_E: f32 = std::f32::consts::LOG2_E;
+
+/// Shape of a block's sums in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumTile {
+    /// Rows of the output that the block computes.
+    pub rows: u32,
+    /// Columns of the output that the block computes, a multiple of 16.
+    pub cols: u32,
+    /// Partial sums of each.
+    pub splits: u32,
+}
+
+impl SumTile {
+    /// Floats from one row to the next.
+    pub const fn pitch(self) -> u32 {
+        self.cols + PAD
+    }
+    /// Shared memory that the sums take.
+    pub const fn bytes(self) -> u32 {
+        self.splits * self.rows * self.pitch() * 4
+    }
+    /// Byte offset of a sum.
+    pub const fn at(self, split: u32, row: u32, col: u32) -> u32 {
+        ((split * self.rows + row) * self.pitch() + col) * 4
+    }
+}
+
+/// Addresses and sizes that the epilogue needs.
+#[derive(Clone, Copy)]
+pub struct Destination<'c> {
+    /// Output.
+    pub y: Int<'c>,
+    /// Bias, if the problem has one.
+    pub bias: Option<Int<'c>>,
+    /// Residual, if the problem has one.
+    pub residual: Option<Int<'c>>,
+    /// Rows of the whole output.
+    pub rows: Int<'c>,
+    /// First row of the block.
+    pub row0: Int<'c>,
+    /// First column of the block.
+    pub col0: Int<'c>,
+    /// First column that is not the block's.
+    pub col_end: Int<'c>,
+}
+
+/// Who runs the epilogue: this thread's index among `threads`, each storing `width` elements at once.
+#[derive(Clone, Copy)]
+pub struct Workers<'c> {
+    /// Index of this thread.
+    pub thread: Int<'c>,
+    /// How many threads.
+    pub threads: u32,
+    /// Elements a store, as [`vector`] allows.
+    pub width: u32,
+}
+
+/// Most elements, up to `wanted`, that a thread can store at once.
+pub fn vector(problem: &GemmProblem, wanted: u32) -> u32 {
+    let widest = (16 / problem.out.bytes() as u32).min(wanted);
+    if (problem.n as u32).is_multiple_of(widest) { widest } else { 1 }
+}
+
+/// `activation(x)` in f32, absolute error at most 2e-7 times the larger of 1 and |x|.
+pub fn activate<'c>(k: &KernelBuilder<'c>, activation: Activation, x: Float<'c>) -> Float<'c> {
+    let sigmoid = |v: Float<'c>| {
+        let e = k.exp2(k.fmul(v, k.float(-LOG2_E)));
+        k.reciprocal(k.fadd(k.float(1.0), e))
+    };
+    match activation {
+        Activation::None => x,
+        Activation::Relu => k.max(x, k.float(0.0)),
+        Activation::Silu => k.fmul(x, sigmoid(x)),
+        Activation::GeluTanh => {
+            let cubic = k.fma(k.fmul(k.fmul(x, x), x), k.float(0.044715), x);
+            k.fmul(x, sigmoid(k.fmul(cubic, k.float(2.0 * 0.797_884_6))))
+        }
+        Activation::GeluErf => gelu_erf(k, x),
+    }
+}
+
+/// `max(x, 0) - |x| erfc(|x| / sqrt 2) / 2` with erfc from Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7).
+fn gelu_erf<'c>(k: &KernelBuilder<'c>, x: Float<'c>) -> Float<'c> {
+    const P: f32 = 0.327_591_1;
+    const COEFFICIENTS: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+    const BEYOND: f32 = 20.0;
+    let size = k.abs(x);
+    let size = k.select_float(k.fless(k.float(BEYOND), size), k.float(BEYOND), size);
+    let z = k.fmul(size, k.float(std::f32::consts::FRAC_1_SQRT_2));
+    let t = k.reciprocal(k.fma(z, k.float(P), k.float(1.0)));
+    let poly = COEFFICIENTS[1..].iter().fold(k.float(COEFFICIENTS[0]), |acc, c| k.fma(acc, t, k.float(*c)));
+    let tail = k.fmul(k.fmul(poly, t), k.exp2(k.fmul(k.fmul(z, z), k.float(-LOG2_E))));
+    k.fsub(k.max(x, k.float(0.0)), k.fmul(k.fmul(size, k.float(0.5)), tail))
+}
+
+/// Writes one accumulator fragment of 16 columns by 8 rows: `address` is that of the lane's first element (row `2 (lane % 4)`, column `lane / 4`).
+pub fn store_fragment<'c>(k: &KernelBuilder<'c>, tile: SumTile, address: Int<'c>, row: u32, col: u32, acc: &[Var<'c>]) {
+    for (z, var) in acc.iter().enumerate() {
+        let (z_row, z_col) = (z as u32 & 1, z as u32 >> 1);
+        k.store_shared_float(address, tile.at(0, row + z_row, col + 8 * z_col), k.get_float(*var));
+    }
+}
+
+/// Adds up the splits and stores the block's part of the output, shared out among `workers`.
+pub fn finish_tile<'c>(
+    k: &KernelBuilder<'c>,
+    problem: &GemmProblem,
+    tile: SumTile,
+    sums: Int<'c>,
+    to: Destination<'c>,
+    workers: Workers<'c>,
+) {
+    let Workers { thread, threads, width } = workers;
+    let across = tile.cols / width;
+    k.for_range(thread, k.int(tile.rows * across), k.int(threads), |piece| {
+        let (row, col) = (k.div_c(piece, across), k.mul_c(k.rem_c(piece, across), width));
+        let (m, column) = (k.add(to.row0, row), k.add(to.col0, col));
+        k.when(k.and(k.less(m, to.rows), k.less(column, to.col_end)), || {
+            let at = k.add(sums, k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2));
+            let mut values = sum_splits(k, tile, at, width);
+            let index = k.add(k.mul(k.to_long(m), k.long(problem.n as u64)), k.to_long(column));
+            if let Some(bias) = to.bias {
+                let terms = load_vector(k, problem.act, bias, k.to_long(column), width);
+                values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
+            }
+            values = values.into_iter().map(|v| activate(k, problem.epilogue.activation, v)).collect();
+            if let Some(residual) = to.residual {
+                let terms = load_vector(k, problem.out, residual, index, width);
+                values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
+            }
+            store_vector(k, problem.out, to.y, index, &values);
+        });
+    });
+}
+
+fn sum_splits<'c>(k: &KernelBuilder<'c>, tile: SumTile, at: Int<'c>, width: u32) -> Vec<Float<'c>> {
+    let load = |split: u32| -> Vec<Float<'c>> {
+        let start = tile.at(split, 0, 0);
+        match width {
+            1 => return vec![k.as_float(k.load_shared_4(at, start))],
+            2 => return k.load_shared_8(at, start).map(|v| k.as_float(v)).to_vec(),
+            _ => {}
+        }
+        (0..width / 4).flat_map(|q| k.load_shared_16(at, start + 16 * q)).map(|v| k.as_float(v)).collect()
+    };
+    (1..tile.splits).fold(load(0), |acc, s| acc.into_iter().zip(load(s)).map(|(a, b)| k.fadd(a, b)).collect())
+}
+
+fn load_vector<'c>(k: &KernelBuilder<'c>, dtype: DType, base: Int<'c>, index: Int<'c>, width: u32) -> Vec<Float<'c>> {
+    let bytes = dtype.bytes() as u32;
+    let address = k.add(base, k.mul_c(index, bytes));
+    let total = width * bytes;
+    let words: Vec<Int> = (0..total.div_ceil(16)).flat_map(|q| k.load_global(k.add_c(address, 16 * q), total.min(16))).collect();
+    match (dtype, width) {
+        (DType::F32, _) => words.into_iter().map(|w| k.as_float(w)).collect(),
+        (_, 1) => words.into_iter().map(|w| k.widen_low(dtype, w)).collect(),
+        _ => words.into_iter().flat_map(|w| [k.widen_low(dtype, w), k.widen_high(dtype, w)]).collect(),
+    }
+}
+
+fn store_vector<'c>(k: &KernelBuilder<'c>, dtype: DType, base: Int<'c>, index: Int<'c>, values: &[Float<'c>]) {
+    let bytes = dtype.bytes() as u32;
+    let address = k.add(base, k.mul_c(index, bytes));
+    let words: Vec<Int> = match (dtype, values) {
+        (DType::F32, _) => values.iter().map(|v| k.as_int(*v)).collect(),
+        (_, [one]) => vec![k.pack_pair(dtype, *one, k.float(0.0))],
+        _ => values.chunks_exact(2).map(|p| k.pack_pair(dtype, p[0], p[1])).collect(),
+    };
+    let total = values.len() as u32 * bytes;
+    for (q, piece) in words.chunks(4).enumerate() {
+        k.store_global(k.add_c(address, 16 * q as u32), piece, total.min(16));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use icd_core::layout::bank_conflicts;
+
+    #[test]
+    fn sums_are_written_and_read_without_bank_conflicts() {
+        for cols in (16..=256).step_by(16) {
+            let tile = SumTile { rows: 8, cols, splits: 1 };
+            let write = |lane: u64| u64::from(tile.at(0, 2 * (lane as u32 & 3), lane as u32 >> 2));
+            assert!(bank_conflicts(write, 4).is_conflict_free(), "{cols}");
+            let read = |lane: u64| u64::from(tile.at(0, lane as u32 * 4 / cols, lane as u32 * 4 % cols));
+            assert!(!cols.is_multiple_of(32) || bank_conflicts(read, 16).is_conflict_free(), "{cols}");
+        }
+    }
+}

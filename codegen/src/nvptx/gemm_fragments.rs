@@ -1,0 +1,118 @@
+//! Packed weights to tensor-core fragments: one 16-byte read from shared memory, then (for 4-bit codes) one shift and four three-input logic
+//! operations a word. Dequantized weights exist in registers only.
+//!
+//! A word of codes (see [`icd_core::layout::packed_nibbles`]) holds columns `g` and `g + 8` of the tile, `g = lane / 4`:
+//!
+//! ```text
+//! bits 31..28  27..24  23..20  19..16 | 15..12  11..8   7..4    3..0
+//!      g+8,k9  g,k9    g+8,k1  g,k1   | g+8,k8  g,k8    g+8,k0  g,k0      k0 = 2 (lane % 4) and so on
+//!
+//! fp16: (word & 0x000f000f) | 0x64006400 = 1024 + code        (word & 0x00f000f0) | 0x64006400 = 1024 + 16 code
+//! bf16: (word & 0x000f000f) | 0x43004300 = 128 + code
+//! ```
+
+use crate::nvptx::ptx_builder::{Float, Int, KernelBuilder};
+use icd_core::{
+    DType,
+    pack_format::{PackFormat, TILE_N, WeightFormat},
+};
+
+const F16_1024: u32 = 0x6400_6400;
+const F16_1032: u32 = 0x6408_6408;
+const F16_SIXTEENTH: u32 = 0x2c00_2c00;
+const F16_MINUS_72: u32 = 0xd480_d480;
+const F16_MINUS_ONE: u32 = 0xbc00_bc00;
+const F16_960: u32 = 0x6380_6380;
+const BF16_128: u32 = 0x4300_4300;
+const BF16_ONE: u32 = 0x3f80_3f80;
+const BF16_MINUS_136: u32 = 0xc308_c308;
+const SIGNS: u32 = 0x8000_8000;
+const LOW_NIBBLES: u32 = 0x000f_000f;
+const HIGH_NIBBLES: u32 = 0x00f0_00f0;
+
+/// What centers the codes of a lane's two columns, for one group of rows.
+#[derive(Clone, Copy)]
+pub struct Center<'c> {
+    low: Int<'c>,
+    high: Int<'c>,
+}
+
+/// Scales of a lane's two columns (`g` and `g + 8`), as raw 16-bit values.
+#[derive(Clone, Copy)]
+pub struct Scales<'c> {
+    rows: [Int<'c>; 2],
+}
+
+impl<'c> Center<'c> {
+    /// The constant center of symmetric codes.
+    pub fn symmetric(k: &KernelBuilder<'c>, float: DType) -> Self {
+        match float {
+            DType::BF16 => Self { low: k.int(BF16_MINUS_136), high: k.int(BF16_MINUS_136) },
+            _ => Self { low: k.int(F16_1032), high: k.int(F16_MINUS_72) },
+        }
+    }
+
+    /// Reads the zero points of group `row` of the tile at `tile`; `group` is `lane / 4`.
+    pub fn load(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, group: Int<'c>, row: u32) -> Self {
+        if !format.has_zeros() {
+            return Self::symmetric(k, format.float);
+        }
+        let at = k.add(tile, group);
+        let zero = |column: u32| {
+            let z = k.load_shared_1(at, format.zeros_at() as u32 + row * TILE_N as u32 + column);
+            let base = if format.float == DType::BF16 { BF16_128 } else { F16_1024 };
+            k.duplicate_half(k.or(z, k.int(base & 0xffff)))
+        };
+        let (low, high) = (zero(0), zero(8));
+        match format.float {
+            DType::BF16 => Self { low: k.xor_c(low, SIGNS), high: k.xor_c(high, SIGNS) },
+            _ => Self { low, high: k.fma_pair(DType::F16, high, k.int(F16_MINUS_ONE), k.int(F16_960)) },
+        }
+    }
+}
+
+impl<'c> Scales<'c> {
+    /// Reads the scales of group `row` of the tile at `tile`; `group` is `lane / 4`.
+    pub fn load(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, group: Int<'c>, row: u32) -> Self {
+        let at = k.add(tile, k.shl_c(group, 1));
+        let start = format.code_bytes() as u32 + row * TILE_N as u32 * 2;
+        Self { rows: [k.load_shared_2(at, start), k.load_shared_2(at, start + 16)] }
+    }
+    /// As f32, columns `g` and `g + 8`.
+    pub fn floats(&self, k: &KernelBuilder<'c>, float: DType) -> [Float<'c>; 2] {
+        self.rows.map(|r| k.widen_low(float, r))
+    }
+    /// As pairs of equal 16-bit floats, columns `g` and `g + 8`.
+    pub fn pairs(&self, k: &KernelBuilder<'c>) -> [Int<'c>; 2] {
+        self.rows.map(|r| k.duplicate_half(r))
+    }
+}
+
+/// One word of codes to an A fragment of `code - center`, exact.
+pub fn dequantize_w4<'c>(k: &KernelBuilder<'c>, float: DType, word: Int<'c>, center: Center<'c>) -> [Int<'c>; 4] {
+    match float {
+        DType::BF16 => std::array::from_fn(|i| {
+            let nibbles = k.and_or(if i == 0 { word } else { k.shr_c(word, 4 * i as u32) }, LOW_NIBBLES, BF16_128);
+            k.fma_pair(float, nibbles, k.int(BF16_ONE), if i & 1 == 0 { center.low } else { center.high })
+        }),
+        _ => {
+            let upper = k.shr_c(word, 8);
+            let low = |w| k.sub_pair_f16(k.and_or(w, LOW_NIBBLES, F16_1024), center.low);
+            let high = |w| k.fma_pair(DType::F16, k.and_or(w, HIGH_NIBBLES, F16_1024), k.int(F16_SIXTEENTH), center.high);
+            [low(word), high(word), low(upper), high(upper)]
+        }
+    }
+}
+
+/// Multiplies a fragment by the scales of its columns.
+pub fn scale_fragment<'c>(k: &KernelBuilder<'c>, float: DType, fragment: [Int<'c>; 4], scales: [Int<'c>; 2]) -> [Int<'c>; 4] {
+    std::array::from_fn(|i| k.mul_pair(float, fragment[i], scales[i & 1]))
+}
+
+/// Kernel-name part that tells the weights: `w4a16`, `g128_sym`.
+pub fn weight_name(weight: WeightFormat) -> String {
+    match weight {
+        WeightFormat::W4 { symmetric, group } => format!("g{group}_{}", if symmetric { "sym" } else { "asym" }),
+        WeightFormat::Dense => "dense".into(),
+    }
+}

@@ -1,0 +1,280 @@
+//! PTX instructions that kernels use beyond plain arithmetic, as methods of [`KernelBuilder`]. Shared-memory addresses are 32-bit, global ones 64.
+
+use crate::nvptx::ptx_builder::{Float, Int, KernelBuilder, Ty, Var};
+use icd_core::DType;
+use inkwell::values::BasicValueEnum;
+
+/// L2 policy "evict first" for data read once, as the 64-bit operand of `L2::cache_hint`.
+const EVICT_FIRST: u64 = 0x12f0_0000_0000_0000;
+
+/// Truth table of `(a & b) | c` for `lop3`.
+const AND_OR: u32 = 0xea;
+
+/// 16-bit float type of operands, by its PTX suffix.
+fn suffix(float: DType) -> &'static str {
+    if float == DType::BF16 { "bf16" } else { "f16" }
+}
+
+impl<'c> KernelBuilder<'c> {
+    fn one_int(&self, results: Vec<BasicValueEnum<'c>>) -> Int<'c> {
+        match results.first() {
+            Some(v) => v.into_int_value(),
+            None => unreachable!("assembly declares a result"),
+        }
+    }
+    fn one_float(&self, results: Vec<BasicValueEnum<'c>>) -> Float<'c> {
+        match results.first() {
+            Some(v) => v.into_float_value(),
+            None => unreachable!("assembly declares a result"),
+        }
+    }
+    fn four(&self, results: Vec<BasicValueEnum<'c>>) -> [Int<'c>; 4] {
+        std::array::from_fn(|i| results[i].into_int_value())
+    }
+
+    fn special(&self, name: &str) -> Int<'c> {
+        self.one_int(self.asm_pure(&[Ty::I32], &format!("mov.u32 $0, %{name};"), &[]))
+    }
+    /// Thread index.
+    pub fn thread(&self) -> Int<'c> {
+        self.special("tid.x")
+    }
+    /// Block index along `x`, `y` or `z`.
+    pub fn block_index(&self, axis: char) -> Int<'c> {
+        self.special(&format!("ctaid.{axis}"))
+    }
+    /// Blocks along `x`, `y` or `z`.
+    pub fn grid_size(&self, axis: char) -> Int<'c> {
+        self.special(&format!("nctaid.{axis}"))
+    }
+    /// A value that is the same in all lanes, told to the compiler: keeps warp-uniform control flow uniform.
+    pub fn uniform(&self, value: Int<'c>) -> Int<'c> {
+        self.one_int(self.asm(&[Ty::I32], "shfl.sync.idx.b32 $0, $1, 0, 31, -1;", &[value.into()]))
+    }
+
+    /// Barrier of all threads of the block.
+    pub fn barrier(&self) {
+        self.asm(&[], "bar.sync 0;", &[]);
+    }
+    /// Barrier `id` of the first `threads` threads that reach it.
+    pub fn named_barrier(&self, id: u32, threads: u32) {
+        self.asm(&[], &format!("bar.sync {id}, {threads};"), &[]);
+    }
+    /// Lanes of the warp have done what came before.
+    pub fn warp_sync(&self) {
+        self.asm(&[], "bar.warp.sync -1;", &[]);
+    }
+
+    /// 16 bytes of shared memory at `address + offset`.
+    pub fn load_shared_16(&self, address: Int<'c>, offset: u32) -> [Int<'c>; 4] {
+        let text = format!("ld.shared.v4.b32 {{$0, $1, $2, $3}}, [$4+{offset}];");
+        self.four(self.asm(&[Ty::I32; 4], &text, &[address.into()]))
+    }
+    /// Eight bytes of shared memory.
+    pub fn load_shared_8(&self, address: Int<'c>, offset: u32) -> [Int<'c>; 2] {
+        let out = self.asm(&[Ty::I32; 2], &format!("ld.shared.v2.b32 {{$0, $1}}, [$2+{offset}];"), &[address.into()]);
+        std::array::from_fn(|i| out[i].into_int_value())
+    }
+    /// Four bytes of shared memory.
+    pub fn load_shared_4(&self, address: Int<'c>, offset: u32) -> Int<'c> {
+        self.one_int(self.asm(&[Ty::I32], &format!("ld.shared.b32 $0, [$1+{offset}];"), &[address.into()]))
+    }
+    /// Two bytes of shared memory, zero-extended.
+    pub fn load_shared_2(&self, address: Int<'c>, offset: u32) -> Int<'c> {
+        let text = format!("{{.reg .b16 h; ld.shared.b16 h, [$1+{offset}]; cvt.u32.u16 $0, h;}}");
+        self.one_int(self.asm(&[Ty::I32], &text, &[address.into()]))
+    }
+    /// One byte of shared memory, zero-extended.
+    pub fn load_shared_1(&self, address: Int<'c>, offset: u32) -> Int<'c> {
+        self.one_int(self.asm(&[Ty::I32], &format!("ld.shared.u8 $0, [$1+{offset}];"), &[address.into()]))
+    }
+    /// Writes a float to shared memory.
+    pub fn store_shared_float(&self, address: Int<'c>, offset: u32, value: Float<'c>) {
+        self.asm(&[], &format!("st.shared.f32 [$0+{offset}], $1;"), &[address.into(), value.into()]);
+    }
+    /// Writes the low two bytes of a value to shared memory.
+    pub fn store_shared_2(&self, address: Int<'c>, value: Int<'c>) {
+        self.asm(&[], "{.reg .b16 h; cvt.u16.u32 h, $1; st.shared.b16 [$0], h;}", &[address.into(), value.into()]);
+    }
+    /// Writes 16 bytes to shared memory.
+    pub fn store_shared_16(&self, address: Int<'c>, offset: u32, value: [Int<'c>; 4]) {
+        let [a, b, c, d] = value.map(Into::into);
+        self.asm(&[], &format!("st.shared.v4.b32 [$0+{offset}], {{$1, $2, $3, $4}};"), &[address.into(), a, b, c, d]);
+    }
+
+    /// 16 bytes of global memory that no kernel in flight writes, where `condition` holds; zeros elsewhere.
+    pub fn load_global_16_if(&self, condition: Int<'c>, address: Int<'c>, offset: u32) -> [Int<'c>; 4] {
+        let text = format!(
+            "{{.reg .pred p; setp.ne.b32 p, $4, 0; mov.b32 $0, 0; mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0; \
+             @p ld.global.v4.b32 {{$0, $1, $2, $3}}, [$5+{offset}];}}"
+        );
+        self.four(self.asm(&[Ty::I32; 4], &text, &[self.to_int(condition).into(), address.into()]))
+    }
+
+    /// `bytes` (2, 4, 8 or 16) of global memory as 32-bit words.
+    pub fn load_global(&self, address: Int<'c>, bytes: u32) -> Vec<Int<'c>> {
+        let (results, text): (Vec<Ty>, &str) = match bytes {
+            2 => (vec![Ty::I32], "{.reg .b16 h; ld.global.b16 h, [$1]; cvt.u32.u16 $0, h;}"),
+            4 => (vec![Ty::I32], "ld.global.b32 $0, [$1];"),
+            8 => (vec![Ty::I32; 2], "ld.global.v2.b32 {$0, $1}, [$2];"),
+            _ => (vec![Ty::I32; 4], "ld.global.v4.b32 {$0, $1, $2, $3}, [$4];"),
+        };
+        self.asm(&results, text, &[address.into()]).into_iter().map(|v| v.into_int_value()).collect()
+    }
+    /// Writes words to global memory; a single word of which only two bytes count is written by `bytes == 2`.
+    pub fn store_global(&self, address: Int<'c>, words: &[Int<'c>], bytes: u32) {
+        let text = match bytes {
+            2 => "{.reg .b16 h; cvt.u16.u32 h, $1; st.global.b16 [$0], h;}",
+            4 => "st.global.b32 [$0], $1;",
+            8 => "st.global.v2.b32 [$0], {$1, $2};",
+            _ => "st.global.v4.b32 [$0], {$1, $2, $3, $4};",
+        };
+        let operands: Vec<BasicValueEnum> = std::iter::once(address.into()).chain(words.iter().map(|w| (*w).into())).collect();
+        self.asm(&[], text, &operands);
+    }
+
+    /// Starts a copy of `size` (4, 8 or 16) bytes from global to shared memory; the bytes from `valid` on become zero.
+    pub fn copy_async(&self, shared: Int<'c>, global: Int<'c>, size: u32, valid: Option<Int<'c>>) {
+        let cache = if size == 16 { "cg" } else { "ca" };
+        match valid {
+            Some(v) => {
+                let text = format!("cp.async.{cache}.shared.global [$0], [$1], {size}, $2;");
+                self.asm(&[], &text, &[shared.into(), global.into(), v.into()])
+            }
+            None => self.asm(&[], &format!("cp.async.{cache}.shared.global [$0], [$1], {size};"), &[shared.into(), global.into()]),
+        };
+    }
+    /// Ends a group of asynchronous copies.
+    pub fn copy_commit(&self) {
+        self.asm(&[], "cp.async.commit_group;", &[]);
+    }
+    /// Waits until at most `pending` groups of this thread are in flight.
+    pub fn copy_wait(&self, pending: u32) {
+        self.asm(&[], &format!("cp.async.wait_group {pending};"), &[]);
+    }
+
+    /// Sets up an `mbarrier` for `count` arrivals a phase.
+    pub fn mbarrier_init(&self, address: Int<'c>, count: u32) {
+        self.asm(&[], &format!("mbarrier.init.shared.b64 [$0], {count};"), &[address.into()]);
+    }
+    /// Makes initialized barriers visible to the copy engine.
+    pub fn mbarrier_fence(&self) {
+        self.asm(&[], "fence.mbarrier_init.release.cluster;", &[]);
+    }
+    /// Arrives, announcing `bytes` of copies.
+    pub fn mbarrier_expect(&self, address: Int<'c>, bytes: Int<'c>) {
+        self.asm(&[], "mbarrier.arrive.expect_tx.shared.b64 _, [$0], $1;", &[address.into(), bytes.into()]);
+    }
+    /// Arrives.
+    pub fn mbarrier_arrive(&self, address: Int<'c>) {
+        self.asm(&[], "mbarrier.arrive.shared.b64 _, [$0];", &[address.into()]);
+    }
+    /// Arrives once this thread's asynchronous copies so far have landed.
+    pub fn mbarrier_arrive_copies(&self, address: Int<'c>) {
+        self.asm(&[], "cp.async.mbarrier.arrive.noinc.shared.b64 [$0];", &[address.into()]);
+    }
+    /// Waits until the phase of the given parity is over.
+    pub fn mbarrier_wait(&self, address: Int<'c>, parity: Int<'c>) {
+        let text = "{.reg .pred q; WAIT: mbarrier.try_wait.parity.shared.b64 q, [$0], $1; @!q bra WAIT;}";
+        self.asm(&[], text, &[address.into(), parity.into()]);
+    }
+    /// Starts a bulk copy from global to shared memory, reported to an `mbarrier`; data read once. Addresses and size are multiples of 16.
+    pub fn bulk_copy(&self, shared: Int<'c>, global: Int<'c>, bytes: Int<'c>, mbarrier: Int<'c>) {
+        let text = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [$0], [$1], $2, [$3], $4;";
+        self.asm(&[], text, &[shared.into(), global.into(), bytes.into(), mbarrier.into(), self.long(EVICT_FIRST).into()]);
+    }
+
+    /// As [`KernelBuilder::bulk_copy`] for data that other blocks read too.
+    pub fn bulk_copy_shared(&self, shared: Int<'c>, global: Int<'c>, bytes: Int<'c>, mbarrier: Int<'c>) {
+        let text = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];";
+        self.asm(&[], text, &[shared.into(), global.into(), bytes.into(), mbarrier.into()]);
+    }
+
+    /// Lets the next kernel of the stream start where it asks to.
+    pub fn launch_dependents(&self) {
+        self.asm(&[], "griddepcontrol.launch_dependents;", &[]);
+    }
+    /// Waits until the kernels before this one are done and their writes visible.
+    pub fn dependency_wait(&self) {
+        self.asm(&[], "griddepcontrol.wait;", &[]);
+    }
+
+    /// `acc += A · B` of `mma.m16n8k16` with operands of type `float` and f32 accumulators.
+    pub fn mma_m16n8k16(&self, float: DType, acc: &[Var<'c>], a: [Int<'c>; 4], b: [Int<'c>; 2]) {
+        let t = suffix(float);
+        let text = format!(
+            "mma.sync.aligned.m16n8k16.row.col.f32.{t}.{t}.f32 {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, {{$10, $11, $12, $13}};"
+        );
+        let inputs = a.iter().chain(&b).map(|v| (*v).into()).chain(acc.iter().map(|v| self.get_float(*v).into()));
+        let out = self.asm(&[Ty::F32; 4], &text, &inputs.collect::<Vec<BasicValueEnum>>());
+        for (var, value) in acc.iter().zip(out) {
+            self.set(*var, value);
+        }
+    }
+
+    /// `(value & mask) | bits` in one instruction.
+    pub fn and_or(&self, value: Int<'c>, mask: u32, bits: u32) -> Int<'c> {
+        let text = format!("lop3.b32 $0, $1, $2, $3, {AND_OR};");
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[value.into(), self.int(mask).into(), self.int(bits).into()]))
+    }
+    /// Pairwise `a * b + c` of two 16-bit floats.
+    pub fn fma_pair(&self, float: DType, a: Int<'c>, b: Int<'c>, c: Int<'c>) -> Int<'c> {
+        let text = format!("fma.rn.{}x2 $0, $1, $2, $3;", suffix(float));
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[a.into(), b.into(), c.into()]))
+    }
+    /// Pairwise `a * b` of two 16-bit floats.
+    pub fn mul_pair(&self, float: DType, a: Int<'c>, b: Int<'c>) -> Int<'c> {
+        match float {
+            DType::BF16 => self.fma_pair(float, a, b, self.int(0x8000_8000)),
+            _ => self.one_int(self.asm_pure(&[Ty::I32], "mul.rn.f16x2 $0, $1, $2;", &[a.into(), b.into()])),
+        }
+    }
+    /// Pairwise `a - b` of two fp16 numbers.
+    pub fn sub_pair_f16(&self, a: Int<'c>, b: Int<'c>) -> Int<'c> {
+        self.one_int(self.asm_pure(&[Ty::I32], "sub.rn.f16x2 $0, $1, $2;", &[a.into(), b.into()]))
+    }
+    /// The low half of a word in both halves.
+    pub fn duplicate_half(&self, value: Int<'c>) -> Int<'c> {
+        self.one_int(self.asm_pure(&[Ty::I32], "prmt.b32 $0, $1, $1, 0x1010;", &[value.into()]))
+    }
+    /// Two floats as a pair of 16-bit floats, `low` in the low half, rounded to nearest even.
+    pub fn pack_pair(&self, float: DType, low: Float<'c>, high: Float<'c>) -> Int<'c> {
+        let text = format!("cvt.rn.{}x2.f32 $0, $2, $1;", suffix(float));
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[low.into(), high.into()]))
+    }
+    /// The low half of a word as f32.
+    pub fn widen_low(&self, float: DType, pair: Int<'c>) -> Float<'c> {
+        match float {
+            DType::BF16 => self.as_float(self.shl_c(pair, 16)),
+            _ => self.one_float(self.asm_pure(&[Ty::F32], "{.reg .b16 h; cvt.u16.u32 h, $1; cvt.f32.f16 $0, h;}", &[pair.into()])),
+        }
+    }
+    /// The high half of a word as f32.
+    pub fn widen_high(&self, float: DType, pair: Int<'c>) -> Float<'c> {
+        match float {
+            DType::BF16 => self.as_float(self.and_c(pair, 0xffff_0000)),
+            _ => self.widen_low(float, self.shr_c(pair, 16)),
+        }
+    }
+
+    /// `a * b + c` of f32.
+    pub fn fma(&self, a: Float<'c>, b: Float<'c>, c: Float<'c>) -> Float<'c> {
+        self.one_float(self.asm_pure(&[Ty::F32], "fma.rn.f32 $0, $1, $2, $3;", &[a.into(), b.into(), c.into()]))
+    }
+    /// `2^a`, relative error 2^-22.
+    pub fn exp2(&self, a: Float<'c>) -> Float<'c> {
+        self.one_float(self.asm_pure(&[Ty::F32], "ex2.approx.ftz.f32 $0, $1;", &[a.into()]))
+    }
+    /// `1 / a`, relative error 2^-23.
+    pub fn reciprocal(&self, a: Float<'c>) -> Float<'c> {
+        self.one_float(self.asm_pure(&[Ty::F32], "rcp.approx.ftz.f32 $0, $1;", &[a.into()]))
+    }
+    /// `|a|`.
+    pub fn abs(&self, a: Float<'c>) -> Float<'c> {
+        self.as_float(self.and_c(self.as_int(a), 0x7fff_ffff))
+    }
+    /// The larger; NaN if either is.
+    pub fn max(&self, a: Float<'c>, b: Float<'c>) -> Float<'c> {
+        self.one_float(self.asm_pure(&[Ty::F32], "max.NaN.f32 $0, $1, $2;", &[a.into(), b.into()]))
+    }
+}

@@ -1,0 +1,119 @@
+//! Every GEMM kernel that the families offer for a spread of problems assembles with `ptxas`, without spills. Skips the assembly (visibly) when
+//! there is no `ptxas`: set `ICD_PTXAS`, or install PyPI's `nvidia-cuda-nvcc` in `.venv`.
+
+use icd_codegen::nvptx::{
+    KernelModule,
+    gemm::{FAMILIES, select},
+};
+use icd_core::{
+    DType,
+    arch::Arch,
+    pack_format::WeightFormat,
+    problem::{Activation, Epilogue, GemmProblem},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn ptxas() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let in_venv = || {
+        let site = std::fs::read_dir(root.join(".venv/lib"))
+            .ok()?
+            .flatten()
+            .map(|d| d.path().join("site-packages/nvidia"))
+            .find(|p| p.exists())?;
+        std::fs::read_dir(site).ok()?.flatten().map(|d| d.path().join("bin/ptxas")).find(|p| p.exists())
+    };
+    let in_path = || std::env::split_paths(&std::env::var_os("PATH")?).map(|d| d.join("ptxas")).find(|p| p.exists());
+    std::env::var_os("ICD_PTXAS").map(PathBuf::from).or_else(in_venv).or_else(in_path)
+}
+
+/// ptxas's report, or its complaint.
+fn assemble(ptxas: &Path, kernel: &KernelModule) -> Result<String, String> {
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let file = dir.path().join("kernel.ptx");
+    std::fs::write(&file, &kernel.ptx).map_err(|e| e.to_string())?;
+    let out =
+        Command::new(ptxas).args(["-v", "-arch", kernel.arch.name(), "-o", "/dev/null"]).arg(&file).output().map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    if out.status.success() { Ok(text) } else { Err(text) }
+}
+
+fn problem(m: usize, n: usize, k: usize, weight: WeightFormat, arch: Arch) -> GemmProblem {
+    GemmProblem { m, n, k, act: DType::F16, out: DType::F16, weight, epilogue: Epilogue::default(), arch }
+}
+
+const W4: WeightFormat = WeightFormat::W4 { symmetric: true, group: 128 };
+
+fn check(problems: &[GemmProblem], candidates: usize) {
+    let ptxas = ptxas();
+    if ptxas.is_none() {
+        eprintln!("SKIPPED assembly: no ptxas (set ICD_PTXAS)");
+    }
+    let mut failures = Vec::new();
+    for problem in problems {
+        for family in FAMILIES.iter().filter(|f| (f.supports)(problem).is_ok()) {
+            for tile in (family.candidates)(problem).iter().take(candidates) {
+                let kernel = (family.emit)(problem, tile).unwrap();
+                assert!(kernel.ptx.contains(&format!(".entry {}(", kernel.entry)), "{}", kernel.entry);
+                let Some(ptxas) = &ptxas else { continue };
+                match assemble(ptxas, &kernel) {
+                    Err(e) => failures.push(format!("{}: {e}", kernel.entry)),
+                    Ok(report) => {
+                        let used = report.lines().filter(|l| l.contains("spill") || l.contains("Used")).collect::<Vec<_>>().join(" ");
+                        println!("{} {used}", kernel.entry);
+                        if !used.contains("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") {
+                            failures.push(format!("{} spills: {used}", kernel.entry));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_tile_assembles_without_spills() {
+    check(&[problem(128, 4096, 4096, W4, Arch::Sm90a), problem(128, 768, 768, WeightFormat::Dense, Arch::Sm90a)], usize::MAX);
+}
+
+#[test]
+fn every_variant_assembles() {
+    let all = Epilogue { bias: true, activation: Activation::GeluErf, residual: true };
+    let mut problems = Vec::new();
+    for act in [DType::F16, DType::BF16] {
+        for weight in
+            [W4, WeightFormat::W4 { symmetric: false, group: 32 }, WeightFormat::W4 { symmetric: false, group: 64 }, WeightFormat::Dense]
+        {
+            for (m, n, k) in [(3, 40, 130), (64, 384, 1536), (100, 72, 33)] {
+                problems.push(GemmProblem { act, out: act, epilogue: all, ..problem(m, n, k, weight, Arch::Sm80) });
+            }
+            problems.push(GemmProblem { act, out: DType::F32, epilogue: all, ..problem(16, 256, 256, weight, Arch::Sm90a) });
+        }
+    }
+    for activation in [Activation::Relu, Activation::Silu, Activation::GeluTanh] {
+        let epilogue = Epilogue { bias: true, activation, residual: false };
+        problems.push(GemmProblem { epilogue, ..problem(16, 256, 256, W4, Arch::Sm80) });
+    }
+    check(&problems, 2);
+}
+
+#[test]
+fn every_architecture_assembles() {
+    let problems: Vec<GemmProblem> =
+        Arch::ALL.iter().flat_map(|arch| [problem(8, 512, 512, W4, *arch), problem(256, 512, 512, WeightFormat::Dense, *arch)]).collect();
+    check(&problems, 1);
+}
+
+#[test]
+fn unsupported_problems_say_why() {
+    let bad = GemmProblem { act: DType::F32, out: DType::F32, ..problem(1, 16, 16, W4, Arch::Sm80) };
+    let said = select(&bad).unwrap_err().to_string();
+    assert!(said.contains("activations must be f16 or bf16, not f32"), "{said}");
+    let bad = problem(1, 16, 16, WeightFormat::W4 { symmetric: true, group: 48 }, Arch::Sm80);
+    let said = select(&bad).unwrap_err().to_string();
+    assert!(said.contains("group size 48"), "{said}");
+}
