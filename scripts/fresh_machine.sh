@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Proves that a bare Debian 12 suffices: makes one with debootstrap, clones this repository's HEAD into it, and runs a make target there.
+#
+#     scripts/fresh_machine.sh demo|test|... [ROOT]
+#
+# Needs root and the package debootstrap. Only the Rust toolchain is the host's (rustup's folder, mounted); cargo's downloads and builds, Python packages and Debian
+# packages are all fetched anew. ROOT (default /tmp/icd-fresh) is kept, so that a second target can follow; remove it with 'umount' of what is mounted in it first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${1:?"usage: scripts/fresh_machine.sh TARGET [ROOT]"}
+root=${2:-/tmp/icd-fresh}
+toolchain=$(dirname "$(dirname "$(rustc --print sysroot)")")
+cargo=$(dirname "$(rustup which cargo)")
+
+if [ ! -x "$root/usr/bin/apt-get" ]; then
+  debootstrap --variant=minbase bookworm "$root" >/dev/null
+  cp -r /etc/apt/sources.list.d /etc/apt/apt.conf.d "$root/etc/apt/"
+  rm -f "$root/etc/apt/sources.list"
+  cp /etc/resolv.conf "$root/etc/"
+  chroot "$root" apt-get update -qq
+  chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ca-certificates git make python3 sudo >/dev/null
+  # Mirrors in use here may have certificates of their own.
+  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+fi
+for folder in proc dev; do
+  mkdir -p "$root/$folder"
+  mountpoint -q "$root/$folder" || mount --bind "/$folder" "$root/$folder"
+done
+mkdir -p "$root$toolchain"
+mountpoint -q "$root$toolchain" || mount --bind "$toolchain" "$root$toolchain"
+
+if [ ! -d "$root/root/icd" ]; then
+  git clone -q --no-hardlinks . "$root/root/icd"
+  [ ! -d ../shared ] || mkdir -p "$root/root/shared"
+fi
+if [ -d ../shared ]; then mountpoint -q "$root/root/shared" || mount --bind ../shared "$root/root/shared"; fi
+
+start=$SECONDS
+status=0
+chroot "$root" env -i HOME=/root PATH="$cargo:/root/.cargo/bin:/usr/sbin:/usr/bin:/sbin:/bin" LANG=C.UTF-8 TERM=dumb make -C /root/icd "$target" || status=$?
+echo "fresh_machine: make $target on a bare Debian 12: $((SECONDS - start)) s, exit $status"
+exit $status
