@@ -1,1 +1,71 @@
-//! icd-passes
+//! Passes over the graph IR: pure functions from module to module, without MLIR.
+//!
+//! One pass is one file; [`registry`] lists them all. [`run`] runs one with statistics and rollback. Passes keep source locations, argument
+//! attributes and operations that the graph does not model; such an operation is a barrier that nothing moves across or merges with.
+
+#![forbid(unsafe_code)]
+
+pub mod context;
+pub mod fuse;
+pub mod options;
+pub mod quantize;
+pub mod simplify;
+mod table;
+mod verify;
+pub mod weight;
+
+pub use context::{Census, PassContext, PassStats, Remark, RemarkKind};
+pub use options::{OptionError, OptionInfo};
+pub use table::*;
+pub use verify::{VerifyError, verify};
+
+use icd_core::graph::Module;
+
+/// A transformation of a module.
+pub trait Pass: Send + Sync {
+    /// Transforms the module. On error the module may be left in any state; [`run`] restores it.
+    ///
+    /// # Errors
+    /// See [`PassError`].
+    fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError>;
+}
+
+/// A pass failed. Programs that a pass merely cannot improve are no failure: they get a remark.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The quantizer failed on a weight (user data or options).
+    #[error("cannot quantize weight '{weight}': {source}")]
+    Quantize {
+        /// The weight.
+        weight: String,
+        /// Why.
+        source: icd_quant::QuantError,
+    },
+    /// A literal did not fit its type (our bug).
+    #[error("constant of the wrong size: {0}")]
+    Literal(#[from] icd_core::literal::SizeMismatch),
+    /// The pass made an invalid module (our bug).
+    #[error("internal error: {pass} made an invalid program: {source}; please report it")]
+    Invalid {
+        /// The pass.
+        pass: String,
+        /// What is wrong.
+        source: VerifyError,
+    },
+}
+
+/// Runs `pass` under the name `flag`: records statistics, checks the result, and leaves the module as it was if the pass fails.
+///
+/// # Errors
+/// What the pass returns, or [`PassError::Invalid`].
+pub fn run(flag: &str, pass: &dyn Pass, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {
+    let before = Census::of(module);
+    let saved = module.clone();
+    cx.begin(flag);
+    let outcome = pass.run(module, cx).and_then(|()| verify(module).map_err(|source| PassError::Invalid { pass: flag.into(), source }));
+    if outcome.is_err() {
+        *module = saved;
+    }
+    cx.finish(before, Census::of(module));
+    outcome
+}

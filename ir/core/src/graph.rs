@@ -18,7 +18,7 @@ mod rewrite;
 
 pub use build::Builder;
 pub use kind::*;
-pub use rewrite::{Patch, remove_dead, rewrite};
+pub use rewrite::{Defs, Patch, remove_dead, rewrite};
 
 use crate::ValueType;
 use std::sync::Arc;

@@ -1,0 +1,258 @@
+//! Replaces matrix products with constant weights by `icd.quantized_dot`.
+//!
+//! *Before*
+//! ```mlir
+//! %w = icd.weight "encoder.0.ffn" : tensor<1536x384xf32>
+//! %1 = stablehlo.dot_general %x, %w, contracting_dims = [2] x [1] : (tensor<1x64x384xf32>, …) -> tensor<1x64x1536xf32>
+//! ```
+//! *After* (`scheme=w4a16 group=128`)
+//! ```mlir
+//! %c = icd.weight "encoder.0.ffn.w4g128.codes" : tensor<384x1536xi4>
+//! %s = icd.weight "encoder.0.ffn.w4g128.scales" : tensor<3x1536xf16>
+//! %1 = icd.quantized_dot %x, %c, %s {bits = 4, group_size = 128} : … -> tensor<1x64x1536xf32>
+//! ```
+//!
+//! *When it fires*: a `dot_general` without batch dimensions, one operand of which is a float constant, possibly transposed, reshaped or
+//! converted on the way, of at least `min-elems` elements. A constant on the left is moved to the right, with a transpose of the result.
+//!
+//! *What it never does*: touch embeddings (weights that a gather reads) unless asked; quantize activations; change result types.
+//!
+//! *Cost*: linear in the size of the weights.
+
+use crate::{
+    Pass, PassContext, PassError, QuantizeOptions, RemarkKind,
+    options::choice,
+    simplify::free_dims,
+    weight::{Weight, transpose},
+};
+use icd_core::{
+    DType, Literal, TensorType,
+    graph::{Builder, Defs, Dot, Func, Module, Op, OpKind, Patch, QuantizedDot, Region, ValueId, remove_dead, rewrite},
+};
+use icd_quant::{Grid, Matrix, Quantizer, Rtn};
+use std::collections::BTreeSet;
+
+choice! {
+    /// Bits of weights (`w`) and activations (`a`).
+    Scheme {
+        W4A16 "w4a16" "4-bit weights, activations as they are.",
+        W8A16 "w8a16" "8-bit weights, activations as they are.",
+        W3A16 "w3a16" "3-bit weights, activations as they are.",
+        W2A16 "w2a16" "2-bit weights, activations as they are.",
+    }
+}
+
+impl Scheme {
+    /// Bits of a weight.
+    pub fn bits(self) -> u8 {
+        match self {
+            Scheme::W4A16 => 4,
+            Scheme::W8A16 => 8,
+            Scheme::W3A16 => 3,
+            Scheme::W2A16 => 2,
+        }
+    }
+}
+
+/// `icd-quantize`.
+pub struct Quantize {
+    /// Options.
+    pub options: QuantizeOptions,
+}
+
+impl Pass for Quantize {
+    fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {
+        for func in &mut module.funcs {
+            let gathered = if self.options.embeddings { BTreeSet::new() } else { gathered(func) };
+            let name = func.name.clone();
+            rewrite(func, |func, op, defs| self.quantize(func, &name, op, defs, &gathered, cx))?;
+            remove_dead(func);
+        }
+        Ok(())
+    }
+}
+
+/// Constants that gathers read.
+fn gathered(func: &Func) -> BTreeSet<ValueId> {
+    fn walk(region: &Region, out: &mut BTreeSet<ValueId>) {
+        for op in &region.ops {
+            if matches!(op.kind, OpKind::Gather(_) | OpKind::DynamicGather(_)) {
+                out.extend(op.operands.first());
+            }
+            op.regions.iter().for_each(|r| walk(r, out));
+        }
+    }
+    let mut out = BTreeSet::new();
+    walk(&func.body, &mut out);
+    out
+}
+
+/// A product `x · W` taken apart: W as a matrix of `k` input by `n` output channels.
+struct Product {
+    /// Whether W is the right operand.
+    on_right: bool,
+    /// Dimensions of x, free ones first, then the contracting ones in W's order.
+    x_order: Vec<usize>,
+    /// Dimensions of W, contracting ones first, then the free ones.
+    w_order: Vec<usize>,
+    k: usize,
+    n: usize,
+    /// Sizes of x's and W's free dimensions.
+    x_free: Vec<usize>,
+    w_free: Vec<usize>,
+}
+
+impl Product {
+    fn new(dot: &Dot, on_right: bool, x: &[usize], w: &[usize]) -> Option<Self> {
+        let d = &dot.dims;
+        if !d.lhs_batch.is_empty() || !d.rhs_batch.is_empty() {
+            return None;
+        }
+        let (x_contract, w_contract) = if on_right { (&d.lhs_contract, &d.rhs_contract) } else { (&d.rhs_contract, &d.lhs_contract) };
+        let x_free = free_dims(x.len(), &[], x_contract);
+        let w_free = free_dims(w.len(), &[], w_contract);
+        let sizes = |ds: &[usize], of: &[usize]| ds.iter().map(|&i| of.get(i).copied()).collect::<Option<Vec<_>>>();
+        let w_free_sizes = sizes(&w_free, w)?;
+        Some(Product {
+            on_right,
+            k: sizes(w_contract, w)?.iter().product(),
+            n: w_free_sizes.iter().product(),
+            x_free: sizes(&x_free, x)?,
+            w_free: w_free_sizes,
+            x_order: x_free.into_iter().chain(x_contract.iter().copied()).collect(),
+            w_order: w_contract.iter().copied().chain(w_free).collect(),
+        })
+    }
+}
+
+impl Quantize {
+    fn quantize(
+        &self,
+        func: &mut Func,
+        func_name: &str,
+        op: &Op,
+        defs: &Defs,
+        gathered: &BTreeSet<ValueId>,
+        cx: &mut PassContext,
+    ) -> Result<Option<Patch>, PassError> {
+        let OpKind::DotGeneral(dot) = &op.kind else { return Ok(None) };
+        let &[lhs, rhs] = op.operands.as_slice() else { return Ok(None) };
+        let Some((x, w, on_right, weight)) = Weight::find(rhs, defs, func)
+            .map(|weight| (lhs, rhs, true, weight))
+            .or_else(|| Weight::find(lhs, defs, func).map(|weight| (rhs, lhs, false, weight)))
+        else {
+            return Ok(None);
+        };
+        let mut missed = |why: String| {
+            cx.remark(RemarkKind::Missed, func_name, op, format!("weight '{}' stays as it is: {why}", weight.name()));
+            Ok(None)
+        };
+        let shapes = func.tensor(x).and_then(TensorType::shape).zip(func.tensor(w).and_then(TensorType::shape));
+        let Some((x_dims, w_dims)) = shapes else { return missed("the activations have a dynamic shape".into()) };
+        let Some(product) = Product::new(dot, on_right, &x_dims, &w_dims) else { return missed("the product has batch dimensions".into()) };
+        if self.options.skip.0.iter().any(|pattern| matches_name(pattern, weight.name())) {
+            return missed("it is in the skip list".into());
+        }
+        if gathered.contains(&weight.root) {
+            return missed("a gather reads it too; embeddings=true quantizes it nevertheless".into());
+        }
+        if product.k * product.n < self.options.min_elems.max(1) {
+            return missed(format!("{} elements are fewer than min-elems={}", product.k * product.n, self.options.min_elems));
+        }
+        let Some((dims, data)) = weight.materialize() else {
+            return missed(format!("{} weights are not supported", weight.literal.ty().dtype));
+        };
+        let data = if product.w_order.is_sorted() { data } else { transpose(&data, &dims, &product.w_order) };
+        let (k, n) = (product.k, product.n);
+        let group_size = if self.options.group == 0 { k } else { self.options.group.min(k) };
+        let grid = Grid { bits: self.options.scheme.bits(), group_size, asymmetric: self.options.asym };
+        let matrix = Matrix { k, n, data: &data };
+        let quantizer: &dyn Quantizer = &Rtn;
+        let quantized = match quantizer.quantize(matrix, grid) {
+            Ok(q) => q,
+            Err(e @ icd_quant::QuantError::Argument(_)) => return Err(PassError::Quantize { weight: weight.name().into(), source: e }),
+            Err(e) => return missed(e.to_string()),
+        };
+        let error = quantized.error(matrix);
+        let groups = grid.groups(k);
+        let (code_type, zero_type) = match (grid.bits, grid.asymmetric) {
+            (8, false) => (DType::I8, DType::U8),
+            (8, true) => (DType::U8, DType::U8),
+            (_, false) => (DType::I4, DType::U4),
+            (_, true) => (DType::U4, DType::U4),
+        };
+        let suffix =
+            format!("w{}g{}{}", grid.bits, if self.options.group == 0 { 0 } else { group_size }, if grid.asymmetric { "z" } else { "" });
+        let stem = weight.literal.name().map(|name| format!("{name}.{suffix}"));
+        let name = |l: Literal, part: &str| match &stem {
+            Some(stem) => l.named(format!("{stem}.{part}")),
+            None => l,
+        };
+        let scale_bytes: Vec<u8> = quantized.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+        let codes = name(Literal::from_bytes(TensorType::new(code_type, [k, n]), quantized.codes)?, "codes");
+        let scales = name(Literal::from_bytes(TensorType::new(DType::F16, [groups, n]), scale_bytes)?, "scales");
+        let zeros = match quantized.zeros {
+            Some(z) => Some(name(Literal::from_bytes(TensorType::new(zero_type, [groups, n]), z)?, "zeros")),
+            None => None,
+        };
+        let row = serde_json::json!({
+            "function": func_name, "weight": weight.name(), "k": k, "n": n, "bits": grid.bits, "group": group_size, "asymmetric": grid.asymmetric,
+            "quantizer": quantizer.name(), "relative_error": error.relative, "max_abs_error": error.max_abs,
+            "bytes_before": weight.literal.ty().bytes(), "bytes_after": (k * n * usize::from(grid.bits)).div_ceil(8) + groups * n * 2,
+        });
+        cx.row("layers", row);
+        cx.count("quantized", 1);
+        let message = format!(
+            "weight '{}' ({k} × {n}) quantized to {} bits in groups of {group_size}: relative error {:.4}",
+            weight.name(),
+            grid.bits,
+            error.relative
+        );
+        cx.remark(RemarkKind::Applied, func_name, op, message);
+        let kind = QuantizedDot { bits: grid.bits, group_size, zeros: zeros.is_some() };
+        Ok(build(func, op, x, &product, kind, codes, scales, zeros))
+    }
+}
+
+/// `pattern` is a name, or a prefix ending in `*`.
+fn matches_name(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one operation")]
+fn build(
+    func: &mut Func,
+    op: &Op,
+    x: ValueId,
+    product: &Product,
+    kind: QuantizedDot,
+    codes: Literal,
+    scales: Literal,
+    zeros: Option<Literal>,
+) -> Option<Patch> {
+    let x_ty = func.tensor(x)?.clone();
+    let result_ty = func.tensor(*op.results.first()?)?.clone();
+    let mut b = Builder::new(func);
+    b.loc = op.loc;
+    let mut x = x;
+    if !product.x_order.is_sorted() {
+        let dims = product.x_order.iter().map(|&d| x_ty.dims.get(d).copied()).collect::<Option<_>>()?;
+        x = b.op(OpKind::Transpose { permutation: product.x_order.clone() }, &[x], TensorType { dims, ..x_ty });
+    }
+    let signed = |v: &[usize]| v.iter().map(|&d| d as i64).collect::<Vec<_>>();
+    let mut x_dims = signed(&product.x_free);
+    x_dims.push(product.k as i64);
+    x = b.reshape(x, x_dims);
+    let mut operands = vec![x, b.constant(codes), b.constant(scales)];
+    operands.extend(zeros.map(|z| b.constant(z)));
+    let mut flat = signed(&product.x_free);
+    flat.push(product.n as i64);
+    let mut y = b.op(OpKind::QuantizedDot(kind), &operands, TensorType { dims: flat, ..result_ty.clone() });
+    let split: Vec<i64> = signed(&product.x_free).into_iter().chain(signed(&product.w_free)).collect();
+    y = b.reshape(y, split);
+    if !product.on_right && !product.x_free.is_empty() && !product.w_free.is_empty() {
+        let (f, w) = (product.x_free.len(), product.w_free.len());
+        y = b.op(OpKind::Transpose { permutation: (f..f + w).chain(0..f).collect() }, &[y], result_ty);
+    }
+    Some(Patch { ops: b.ops, replace: vec![y] })
+}

@@ -1,0 +1,136 @@
+//! Structural check of a module: every use sees its definition, every value has one, and the shapes that passes rely on agree.
+
+use icd_core::graph::{Func, Module, Op, OpKind, Region, ValueId};
+
+/// A module breaks a rule of the graph IR.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("function @{func}: {op}: {problem}")]
+pub struct VerifyError {
+    /// Function.
+    pub func: String,
+    /// Operation or terminator.
+    pub op: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Checks a module.
+///
+/// # Errors
+/// The first violation found, in program order.
+pub fn verify(module: &Module) -> Result<(), VerifyError> {
+    module.funcs.iter().try_for_each(|func| {
+        let mut check = Check { func, defined: vec![false; func.values.len()], seen: vec![false; func.values.len()] };
+        check.region(&func.body, "return", false)
+    })
+}
+
+struct Check<'a> {
+    func: &'a Func,
+    defined: Vec<bool>,
+    seen: Vec<bool>,
+}
+
+impl Check<'_> {
+    fn fail<T>(&self, op: &str, problem: String) -> Result<T, VerifyError> {
+        Err(VerifyError { func: self.func.name.to_string(), op: op.into(), problem })
+    }
+
+    fn define(&mut self, v: ValueId, op: &str) -> Result<(), VerifyError> {
+        let i = v.0 as usize;
+        match self.seen.get(i) {
+            Some(false) => {}
+            Some(true) => return self.fail(op, format!("value %{i} is defined twice")),
+            None => return self.fail(op, format!("value %{i} has no type")),
+        }
+        self.seen[i] = true;
+        self.defined[i] = true;
+        Ok(())
+    }
+
+    fn uses(&self, vs: &[ValueId], op: &str) -> Result<(), VerifyError> {
+        match vs.iter().find(|v| self.defined.get(v.0 as usize) != Some(&true)) {
+            Some(v) => self.fail(op, format!("value %{} is used where it is not defined", v.0)),
+            None => Ok(()),
+        }
+    }
+
+    fn region(&mut self, region: &Region, name: &str, isolated: bool) -> Result<(), VerifyError> {
+        let outer = self.defined.clone();
+        if isolated {
+            self.defined.fill(false);
+        }
+        for &a in &region.args {
+            self.define(a, name)?;
+        }
+        for op in &region.ops {
+            let name = op.kind.name();
+            self.uses(&op.operands, &name)?;
+            for inner in &op.regions {
+                self.region(inner, &name, matches!(op.kind, OpKind::Fusion(_)))?;
+            }
+            self.shapes(op, &name)?;
+            for &r in &op.results {
+                self.define(r, &name)?;
+            }
+        }
+        self.uses(&region.results, name)?;
+        self.defined = outer;
+        Ok(())
+    }
+
+    fn shapes(&self, op: &Op, name: &str) -> Result<(), VerifyError> {
+        let f = self.func;
+        let tensor = |v: &ValueId| f.tensor(*v);
+        let result = op.results.first().and_then(tensor);
+        match &op.kind {
+            OpKind::Fusion(_) => {
+                let [region] = op.regions.as_slice() else { return self.fail(name, "needs one region".into()) };
+                let same = |a: &[ValueId], b: &[ValueId]| a.len() == b.len() && a.iter().zip(b).all(|(x, y)| f.ty(*x) == f.ty(*y));
+                if !same(&region.args, &op.operands) || !same(&region.results, &op.results) {
+                    return self.fail(name, "region and operation differ in types".into());
+                }
+            }
+            OpKind::Reshape => {
+                if let (Some(a), Some(b)) = (op.operands.first().and_then(tensor), result) {
+                    if let (Some(x), Some(y)) = (a.elems(), b.elems()) {
+                        if x != y || a.dtype != b.dtype {
+                            return self.fail(name, format!("{a} does not reshape to {b}"));
+                        }
+                    }
+                }
+            }
+            OpKind::Transpose { permutation } => {
+                if let (Some(a), Some(b)) = (op.operands.first().and_then(tensor), result) {
+                    let want: Option<Vec<i64>> = permutation.iter().map(|&p| a.dims.get(p).copied()).collect();
+                    if want.as_ref() != Some(&b.dims) {
+                        return self.fail(name, format!("{a} permuted by {permutation:?} is not {b}"));
+                    }
+                }
+            }
+            OpKind::Unary(_) | OpKind::Binary(_) | OpKind::Convert | OpKind::Compare { .. } => {
+                for t in op.operands.iter().filter_map(tensor) {
+                    if let (Some(r), Some(s)) = (result.and_then(|r| r.shape()), t.shape()) {
+                        if r != s {
+                            return self.fail(name, format!("operand of shape {s:?}, result of shape {r:?}"));
+                        }
+                    }
+                }
+            }
+            OpKind::QuantizedDot(q) => {
+                let [Some(x), Some(codes), Some(scales)] = [0, 1, 2].map(|i| op.operands.get(i).and_then(tensor)) else {
+                    return self.fail(name, "needs activations, codes and scales".into());
+                };
+                let (&[k, n], &[groups, sn]) = (codes.dims.as_slice(), scales.dims.as_slice()) else {
+                    return self.fail(name, format!("codes {codes} and scales {scales} must be matrices"));
+                };
+                let expected = (k as usize).div_ceil(q.group_size.max(1)) as i64;
+                if x.dims.last() != Some(&k) || groups != expected || sn != n || op.operands.len() != 3 + usize::from(q.zeros) {
+                    return self.fail(name, format!("x {x}, codes {codes}, scales {scales}, group {} do not fit", q.group_size));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
