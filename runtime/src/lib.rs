@@ -1,1 +1,13 @@
-//! icd-runtime
+//! Runs artifacts on the CPU or a CUDA device, times them, and reports. Needs neither LLVM nor MLIR; CUDA is loaded when it is used.
+#![warn(clippy::unwrap_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking"))]
+
+mod cpu;
+mod error;
+mod memory;
+pub mod schedule;
+mod session;
+
+pub use error::RuntimeError;
+pub use memory::AlignedBytes;
+pub use session::{Backend, Session, StepTime};

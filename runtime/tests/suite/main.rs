@@ -1,0 +1,3 @@
+//! Runs hand-made artifacts, whose kernels are compiled from C, against plain Rust.
+mod cpu;
+mod fixture;
