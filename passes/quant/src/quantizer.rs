@@ -102,7 +102,10 @@ pub trait Quantizer: Sync {
 /// Checks what every quantizer needs.
 pub(crate) fn check(weight: Matrix<'_>, grid: Grid) -> Result<(), QuantError> {
     if !(2..=8).contains(&grid.bits) || grid.group_size == 0 {
-        return Err(QuantError::Argument(format!("{} bits in groups of {}: bits must be 2 to 8, groups at least 1", grid.bits, grid.group_size)));
+        return Err(QuantError::Argument(format!(
+            "{} bits in groups of {}: bits must be 2 to 8, groups at least 1",
+            grid.bits, grid.group_size
+        )));
     }
     if weight.k.checked_mul(weight.n) != Some(weight.data.len()) {
         return Err(QuantError::Argument(format!("{} elements do not make a {} × {} matrix", weight.data.len(), weight.k, weight.n)));
