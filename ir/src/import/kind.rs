@@ -5,6 +5,7 @@ use super::{FuncReader, ImportError, describe};
 use crate::attr_text as text;
 use icd_core::graph::*;
 use icd_core::TensorType;
+use melior::ir::AttributeLike;
 use melior::ir::operation::{OperationLike, OperationRef};
 
 /// What an operation became.
