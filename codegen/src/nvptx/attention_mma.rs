@@ -595,7 +595,11 @@ fn merge(k: &mut Kernel, shape: &Shape, state: &State, thread: &Val, lanes: &Lan
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nvptx::{ptxas, target};
+    use crate::nvptx::{
+        emulate::{Aligned, Emulator},
+        kernel::Launch,
+        ptxas, target,
+    };
 
     fn shape(arch: Arch, dtype: DType, queries: i64, keys: i64, head: i64) -> Shape {
         let hidden = 12 * head;
@@ -621,6 +625,69 @@ mod tests {
                 let ptx = target::assemble(&source.ir, arch).expect("LLVM accepts the kernel");
                 ptxas::check(&ptx, arch).unwrap_or_else(|e| panic!("{dtype} {queries} {keys} {head}: {e}\n{ptx}"));
             }
+        }
+    }
+
+    fn random(n: usize, seed: u64) -> Vec<half::f16> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                half::f16::from_f64((state >> 40) as f64 / f64::from(1 << 23) - 1.0)
+            })
+            .collect()
+    }
+
+    fn reference(s: &Shape, [q, k, v]: [&[half::f16]; 3], keep: &[u8]) -> Vec<f64> {
+        let at = |x: &[half::f16], r: &Rows, head: i64, row: i64, d: i64| x[(head * r.batch[0] + row * r.row + d) as usize].to_f64();
+        let mut out = vec![0.0; (s.queries * s.out.row) as usize];
+        for head in 0..s.batch[0] {
+            for i in 0..s.queries {
+                let scores: Vec<f64> = (0..s.keys)
+                    .map(|j| {
+                        let dot: f64 = (0..s.head).map(|d| at(q, &s.q, head, i, d) * at(k, &s.k, head, j, d)).sum();
+                        if keep[j as usize] != 0 { dot * 0.5 } else { f64::from(f32::MIN) }
+                    })
+                    .collect();
+                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = scores.iter().map(|x| (x - max).exp()).sum();
+                for d in 0..s.value_head {
+                    let total: f64 = (0..s.keys).map(|j| (scores[j as usize] - max).exp() / sum * at(v, &s.v, head, j, d)).sum();
+                    out[(head * s.out.batch[0] + i * s.out.row + d) as usize] = total;
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn emulated_results_are_those_of_float64() {
+        for (queries, keys, head) in [(16, 32, 32), (21, 45, 64), (3, 130, 32), (17, 64, 128)] {
+            let mut s = shape(Arch::Sm90a, DType::F16, queries, keys, head);
+            s.batch = vec![2];
+            for r in [&mut s.q, &mut s.k, &mut s.v, &mut s.out] {
+                r.row = 2 * head;
+            }
+            let source = emit(&s, 1, &mut |extra, code, at, score| {
+                let index = code.cast("zext", at.key, Scalar::I64);
+                let keep = crate::elemental::load_element(code, DType::I1, &extra[0], &index, 1)?;
+                let scaled = code.bin("fmul", score, &float(0.5));
+                Ok(code.select(&keep, &scaled, &float(f32::MIN.into())))
+            })
+            .expect("emits");
+            let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)].map(|(rows, seed)| random((rows * 2 * head) as usize, seed));
+            let keep: Vec<u8> = (0..keys).map(|j| u8::from(j % 5 != 1)).collect();
+            let bytes = |x: &[half::f16]| Aligned::new(bytemuck::cast_slice(x), 0);
+            let mut buffers = [bytes(&q), bytes(&k), bytes(&v), Aligned::new(&[], (queries * 4 * head) as usize), Aligned::new(&keep, 0)];
+            let addresses: Vec<*mut u8> = buffers.iter_mut().map(Aligned::as_mut_ptr).collect();
+            let [x, y] = s.grid();
+            let launch = Launch { source, grid: [x as u32, y as u32, 1], threads: 32 * s.warps() as u32 };
+            Emulator::default().run(&launch, &addresses);
+            let expected = reference(&s, [&q, &k, &v], &keep);
+            let got: &[half::f16] = bytemuck::cast_slice(&buffers[3].bytes()[..expected.len() * 2]);
+            let error: f64 = got.iter().zip(&expected).map(|(g, e)| (g.to_f64() - e).powi(2)).sum();
+            let norm: f64 = expected.iter().map(|e| e * e).sum();
+            assert!((error / norm).sqrt() < 2e-3, "queries {queries} keys {keys} head {head}: {}", (error / norm).sqrt());
         }
     }
 }

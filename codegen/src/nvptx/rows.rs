@@ -131,6 +131,12 @@ struct Deal {
     unrolled: bool,
 }
 
+/// A lane's number among those that share its row: in a register, and as an index.
+struct Lane {
+    index: Val,
+    place: Affine,
+}
+
 impl Deal {
     fn new(inner: i64, lanes: i64) -> Deal {
         let vector = [8, 4, 2].into_iter().find(|v| inner % (lanes * v) == 0).unwrap_or(1);
@@ -175,6 +181,8 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
         k.code.begin_if(&inside)
     });
     let row = e.atoms.variable(row, plan.outer, None);
+    let place = e.atoms.variable(lane.clone(), deal.lanes, None);
+    let lane = Lane { index: lane, place };
     for step in &plan.steps {
         let register = e.register(step.operand)?;
         let total = reduce_lane(&mut k, &mut e, step, &deal, &plan, &row, &lane, register)?;
@@ -195,7 +203,7 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
             Ok(())
         })?;
     } else {
-        let first = k.code.icmp("eq", &lane, &int(0));
+        let first = k.code.icmp("eq", &lane.index, &int(0));
         let branch = k.code.begin_if(&first);
         k.with(&mut e, |e| {
             let value = e.element(body.result, &Index::linear(row.clone()))?;
@@ -221,11 +229,11 @@ fn for_elements<'a>(
     e: &mut Elemental<'a>,
     deal: &Deal,
     plan: &Plan,
-    lane: &Val,
+    lane: &Lane,
     mut f: impl FnMut(&mut Elemental<'a>, &[Affine]) -> Result<()>,
 ) -> Result<()> {
     let (v, exact) = (deal.vector, deal.exact(plan.inner));
-    let place = e.atoms.variable(lane.clone(), deal.lanes, None);
+    let Lane { index: lane, place } = lane;
     let mut round = |k: &mut Kernel, e: &mut Elemental<'a>, i: &Affine, raw: &Val, checked: bool| {
         if !checked {
             let at: Vec<Affine> = (0..v).map(|j| i.times(deal.lanes * v).plus(&place.times(v)).offset(j)).collect();
@@ -267,7 +275,7 @@ fn reduce_lane<'a>(
     deal: &Deal,
     plan: &Plan<'a>,
     row: &Affine,
-    lane: &Val,
+    lane: &Lane,
     register: Scalar,
 ) -> Result<Val> {
     let neutral = identity(step.kind, step.dtype, register).ok_or_else(|| mismatch("the reducer has no identity"))?;
