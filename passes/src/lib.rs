@@ -5,9 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bind_weights;
 pub mod context;
+pub mod convert;
 pub mod fuse;
+pub mod mlir;
 pub mod options;
+pub mod pack;
 pub mod quantize;
 pub mod simplify;
 mod table;
@@ -33,6 +37,9 @@ pub trait Pass: Send + Sync {
 /// A pass failed. Programs that a pass merely cannot improve are no failure: they get a remark.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
+    /// Weights could not be bound to arguments (user input).
+    #[error(transparent)]
+    Bind(#[from] bind_weights::BindError),
     /// The quantizer failed on a weight (user data or options).
     #[error("cannot quantize weight '{weight}': {source}")]
     Quantize {

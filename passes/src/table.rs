@@ -2,7 +2,9 @@
 
 use crate::{
     Pass,
+    convert::FloatType,
     options::{self, Names, OptionError, OptionInfo, OptionValue},
+    pack::PackArch,
     quantize::Scheme,
 };
 use std::sync::LazyLock;
@@ -89,6 +91,9 @@ macro_rules! passes {
 }
 
 passes! {
+    bind_weights::BindWeights(BindWeightsOptions) => "icd-bind-weights", "replace weight arguments of the entry function by tensors of a safetensors file", {
+        file: Names = Names::default(), "the safetensors file";
+    }
     simplify::Simplify(SimplifyOptions) => "icd-simplify", "inline calls, fold constants, merge equal operations, drop dead ones, cancel data movement", {
         max_fold_bytes: usize = 65536, "largest constant that folding may create, unless it shrinks the data";
         inline: bool = true, "inline function calls and composites";
@@ -100,6 +105,13 @@ passes! {
         min_elems: usize = 4096, "leave smaller weights alone";
         embeddings: bool = false, "also quantize weights that a gather reads";
         skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";
+    }
+    convert::Convert(ConvertOptions) => "icd-convert", "let matrix products read another float type; accumulation, norms and softmax keep theirs", {
+        to: FloatType = FloatType::F16, "float type that products and gathered tables are rounded to";
+    }
+    pack::Pack(PackOptions) => "icd-pack", "lay constant weights out in the byte order that kernels read", {
+        arch: PackArch = PackArch::Sm90a, "instruction set of the kernels";
+        dense: bool = false, "also pack f16 and bf16 matrices that are not quantized";
     }
     fuse::Fuse(FuseOptions) => "icd-fuse", "group operations into regions that become one kernel each", {
         attention: bool = true, "fuse scaled-dot-product attention";
