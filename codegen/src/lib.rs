@@ -6,5 +6,7 @@ pub mod error;
 pub mod ll;
 pub mod math;
 pub mod nvptx;
+pub mod plan;
+pub mod schedule;
 
 pub use error::{CodegenError, Result};
