@@ -187,10 +187,14 @@ impl Converter<'_> {
         for at in 0..count {
             let v = op.operands[at];
             if convertible(self.func, v, self.to) {
-                if let Some(narrow) = self.narrowed(v, out) {
-                    op.operands[at] = narrow;
-                    changed = true;
-                }
+                let narrow = match self.narrowed(v, out) {
+                    Some(narrow) => narrow,
+                    // A table that is no constant stays; results of control flow are rounded where they are read.
+                    None if is_gather => continue,
+                    None => self.convert(v, self.to, out),
+                };
+                op.operands[at] = narrow;
+                changed = true;
             }
         }
         if !changed {

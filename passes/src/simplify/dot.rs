@@ -1,12 +1,9 @@
-//! Matrix products absorb the transposes and the unit dimensions of their operands.
+//! Matrix products absorb the transposes and merged batch dimensions of their operands.
 
 use super::Rule;
-use icd_core::{
-    TensorType,
-    graph::{Builder, Defs, Dot, DotDims, Func, Op, OpKind, Patch, ValueId},
-};
+use icd_core::graph::{Builder, Defs, Dot, DotDims, Func, Op, OpKind, Patch, ValueId};
 
-pub(super) const RULES: &[Rule] = &[transposed_operand, unit_batch];
+pub(super) const RULES: &[Rule] = &[transposed_operand, merged_batch];
 
 /// Dimensions of an operand that are neither batch nor contracting, in order.
 pub(crate) fn free_dims(rank: usize, batch: &[usize], contract: &[usize]) -> Vec<usize> {
@@ -37,46 +34,65 @@ fn transposed_operand(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
     if changed { super::replace_with(func, op, OpKind::DotGeneral(dot), operands) } else { None }
 }
 
-/// dot(reshape(a), reshape(b)) where both reshapes drop one size-1 dimension that the result gets back: the product keeps it as a batch
-/// dimension, so that the reshapes can cancel.
+/// dot(reshape(a), reshape(b)) where both reshapes merge the same sizes into one batch dimension: the product keeps them as several batch
+/// dimensions and its result is reshaped instead, so that the reshapes can cancel.
 ///
-/// a `1×12×64×32` → `12×64×32`, b `1×12×64×32` → `12×64×32`, batch 0: now batch 0 and 1 of the originals, result reshaped.
-fn unit_batch(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
+/// a, b `2×12×64×32` → `24×64×32`, batch 0: now batch 0 and 1 of the originals.
+fn merged_batch(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
     let OpKind::DotGeneral(dot) = &op.kind else { return None };
     let &[lhs, rhs] = op.operands.as_slice() else { return None };
-    if dot.dims.lhs_batch.is_empty() {
+    let d = &dot.dims;
+    let (a, b) = (merge(func, lhs, defs)?, merge(func, rhs, defs)?);
+    let entry = d.lhs_batch.iter().position(|&t| t == a.to)?;
+    if d.rhs_batch.get(entry) != Some(&b.to) || a.sizes != b.sizes {
         return None;
     }
-    let (a, a_at) = dropped_unit(func, lhs, defs)?;
-    let (b, b_at) = dropped_unit(func, rhs, defs)?;
-    let shift = |ds: &[usize], at: usize| ds.iter().map(|&d| d + usize::from(d >= at)).collect::<Vec<_>>();
-    let with = |at: usize, ds: Vec<usize>| std::iter::once(at).chain(ds).collect::<Vec<_>>();
     let dims = DotDims {
-        lhs_batch: with(a_at, shift(&dot.dims.lhs_batch, a_at)),
-        rhs_batch: with(b_at, shift(&dot.dims.rhs_batch, b_at)),
-        lhs_contract: shift(&dot.dims.lhs_contract, a_at),
-        rhs_contract: shift(&dot.dims.rhs_contract, b_at),
+        lhs_batch: a.split(&d.lhs_batch),
+        rhs_batch: b.split(&d.rhs_batch),
+        lhs_contract: a.split(&d.lhs_contract),
+        rhs_contract: b.split(&d.rhs_contract),
     };
     let target = func.tensor(*op.results.first()?)?.clone();
-    let wide = TensorType { dims: std::iter::once(1).chain(target.dims.iter().copied()).collect(), ..target.clone() };
+    let mut wide = target.clone();
+    wide.dims.splice(entry..entry + 1, a.sizes.iter().map(|&s| s as i64));
     let mut builder = Builder::new(func);
     builder.loc = op.loc;
-    let product = builder.op(OpKind::DotGeneral(Dot { dims, ..dot.clone() }), &[a, b], wide);
+    let product = builder.op(OpKind::DotGeneral(Dot { dims, ..dot.clone() }), &[a.source, b.source], wide);
     let result = builder.op(OpKind::Reshape, &[product], target);
     Some(Patch { ops: builder.ops, replace: vec![result] })
 }
 
-/// If `v` is a reshape that drops exactly one size-1 dimension: its operand and that dimension.
-fn dropped_unit(func: &Func, v: ValueId, defs: &Defs) -> Option<(ValueId, usize)> {
+/// A reshape that merges a run of dimensions into one.
+struct Merge {
+    source: ValueId,
+    /// The merged dimension of the result.
+    to: usize,
+    /// Sizes that it is made of: dimensions `to..to + sizes.len()` of the source.
+    sizes: Vec<usize>,
+}
+
+impl Merge {
+    /// Dimension numbers of the result in terms of the source.
+    fn split(&self, dims: &[usize]) -> Vec<usize> {
+        let more = self.sizes.len() - 1;
+        dims.iter()
+            .flat_map(|&d| match d.cmp(&self.to) {
+                std::cmp::Ordering::Less => d..d + 1,
+                std::cmp::Ordering::Equal => d..d + 1 + more,
+                std::cmp::Ordering::Greater => d + more..d + more + 1,
+            })
+            .collect()
+    }
+}
+
+fn merge(func: &Func, v: ValueId, defs: &Defs) -> Option<Merge> {
     let inner = defs.get(v)?;
     let OpKind::Reshape = inner.kind else { return None };
     let source = *inner.operands.first()?;
     let (from, to) = (func.tensor(source)?.shape()?, func.tensor(v)?.shape()?);
-    if from.len() != to.len() + 1 {
-        return None;
-    }
-    let at = (0..from.len()).find(|&at| {
-        from.get(at) == Some(&1) && from.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, d)| *d).eq(to.iter().copied())
-    })?;
-    Some((source, at))
+    let run = from.len().checked_sub(to.len())? + 1;
+    let at = (0..to.len()).find(|&t| from.get(..t) == to.get(..t) && from.get(t + run..) == to.get(t + 1..))?;
+    let sizes = from.get(at..at + run)?.to_vec();
+    (run > 1 && to.get(at) == Some(&sizes.iter().product())).then_some(Merge { source, to: at, sizes })
 }
