@@ -30,7 +30,9 @@ done
 mkdir -p "$root$toolchain"
 mountpoint -q "$root$toolchain" || mount --bind "$toolchain" "$root$toolchain"
 
-if [ ! -d "$root/root/icd" ]; then
+if [ -d "$root/root/icd" ]; then
+  git -C "$root/root/icd" pull -q --ff-only
+else
   git clone -q --no-hardlinks . "$root/root/icd"
   [ ! -d ../shared ] || mkdir -p "$root/root/shared"
 fi

@@ -42,7 +42,7 @@ else
     echo "setup: installing Debian packages that are missing:"
     for entry in "${missing[@]}"; do printf '  %-18s %s\n' "${entry%%:*}" "${entry#*:}"; done
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || echo "setup: warning: the package lists could not be refreshed; trying with those at hand" >&2
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]%%:*}" >/dev/null \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]%%:*}" >/dev/null \
       || fail "apt-get could not install: ${missing[*]%%:*}" "LLVM 22 is in Debian 12's security archive (bookworm-security): check that apt's sources name it"
   fi
 fi
