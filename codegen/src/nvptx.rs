@@ -1,5 +1,10 @@
 //! Kernels for NVIDIA GPUs, emitted as PTX through LLVM's NVPTX back end.
 
+mod attention;
+mod dot;
+mod epilogue;
+mod lower;
+mod program;
 mod attention_mma;
 mod dot_simt;
 #[cfg(test)]
@@ -10,6 +15,7 @@ pub mod gemm_epilogue;
 pub mod gemm_fragments;
 pub mod gemm_mma;
 pub mod gemm_warp;
+pub mod gemm_wgmma;
 pub mod intrinsics;
 mod kernel;
 pub mod kernel_files;
@@ -22,4 +28,5 @@ mod rows;
 mod target;
 mod view;
 
+pub use program::{Compiled, CudaOptions, compile};
 pub use kernel_module::{KernelError, KernelModule, Param, Unsupported};

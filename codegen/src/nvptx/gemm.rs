@@ -3,7 +3,7 @@
 use crate::nvptx::{
     gemm_decode,
     gemm_fragments::weight_name,
-    gemm_mma,
+    gemm_mma, gemm_wgmma,
     kernel_module::{KernelError, KernelModule, Param, Unsupported},
 };
 use icd_core::{
@@ -34,6 +34,13 @@ pub const FAMILIES: &[Family] = &[
         supports: gemm_decode::supports,
         candidates: gemm_decode::candidates,
         emit: gemm_decode::emit,
+    },
+    Family {
+        name: gemm_wgmma::NAME,
+        k_order: KOrder::Natural,
+        supports: gemm_wgmma::supports,
+        candidates: gemm_wgmma::candidates,
+        emit: gemm_wgmma::emit,
     },
     Family {
         name: gemm_mma::NAME,

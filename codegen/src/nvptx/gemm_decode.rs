@@ -72,7 +72,7 @@ impl Tile {
         self.weight_bytes(format) + if self.x_ring { self.rows() * self.x_pitch() } else { 0 }
     }
     const fn sums(self) -> SumTile {
-        SumTile { rows: self.rows(), cols: TILE_N as u32 * self.n_tiles, splits: self.warps_k }
+        SumTile { rows: self.rows(), cols: TILE_N as u32 * self.n_tiles, splits: self.warps_k, blocks: 1 }
     }
     fn barriers_at(self, format: &PackFormat) -> u32 {
         self.stages * self.stage_bytes(format)

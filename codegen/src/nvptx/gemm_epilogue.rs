@@ -25,8 +25,10 @@ pub struct SumTile {
     pub rows: u32,
     /// Columns of the output that the block computes, a multiple of 16.
     pub cols: u32,
-    /// Partial sums of each.
+    /// Partial sums of each within the block.
     pub splits: u32,
+    /// Blocks of a cluster that each hold such sums; 1 when the block has them all.
+    pub blocks: u32,
 }
 
 impl SumTile {
@@ -153,16 +155,20 @@ pub fn finish_tile<'c>(
 }
 
 fn sum_splits<'c>(k: &KernelBuilder<'c>, tile: SumTile, at: Int<'c>, width: u32) -> Vec<Float<'c>> {
-    let load = |split: u32| -> Vec<Float<'c>> {
+    let (piece, pieces) = ((width * 4).min(16), (width * 4).div_ceil(16));
+    let load = |block: u32, split: u32| -> Vec<Float<'c>> {
         let start = tile.at(split, 0, 0);
-        match width {
-            1 => return vec![k.as_float(k.load_shared_4(at, start))],
-            2 => return k.load_shared_8(at, start).map(|v| k.as_float(v)).to_vec(),
-            _ => {}
-        }
-        (0..width / 4).flat_map(|q| k.load_shared_16(at, start + 16 * q)).map(|v| k.as_float(v)).collect()
+        let words = |q: u32| match (tile.blocks, piece) {
+            (1, 4) => vec![k.load_shared_4(at, start)],
+            (1, 8) => k.load_shared_8(at, start).to_vec(),
+            (1, _) => k.load_shared_16(at, start + 16 * q).to_vec(),
+            _ => k.load_cluster(k.map_shared(at, block), start + 16 * q, piece),
+        };
+        (0..pieces).flat_map(words).map(|v| k.as_float(v)).collect()
     };
-    (1..tile.splits).fold(load(0), |acc, s| acc.into_iter().zip(load(s)).map(|(a, b)| k.fadd(a, b)).collect())
+    let places = (0..tile.blocks).flat_map(|b| (0..tile.splits).map(move |s| (b, s)));
+    let all: Vec<Vec<Float>> = places.map(|(b, s)| load(b, s)).collect();
+    all.into_iter().reduce(|acc, more| acc.into_iter().zip(more).map(|(a, b)| k.fadd(a, b)).collect()).unwrap_or_default()
 }
 
 fn load_vector<'c>(k: &KernelBuilder<'c>, dtype: DType, base: Int<'c>, index: Int<'c>, width: u32) -> Vec<Float<'c>> {
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn sums_are_written_and_read_without_bank_conflicts() {
         for cols in (16..=256).step_by(16) {
-            let tile = SumTile { rows: 8, cols, splits: 1 };
+            let tile = SumTile { rows: 8, cols, splits: 1, blocks: 1 };
             let write = |lane: u64| u64::from(tile.at(0, 2 * (lane as u32 & 3), lane as u32 >> 2));
             assert!(bank_conflicts(write, 4).is_conflict_free(), "{cols}");
             let read = |lane: u64| u64::from(tile.at(0, lane as u32 * 4 / cols, lane as u32 * 4 % cols));

@@ -77,7 +77,7 @@ impl Tile {
         self.weight_bytes(format) + self.rows() * self.x_pitch()
     }
     const fn sums(self) -> SumTile {
-        SumTile { rows: self.rows(), cols: self.cols(), splits: self.warps_k }
+        SumTile { rows: self.rows(), cols: self.cols(), splits: self.warps_k, blocks: 1 }
     }
     /// Shared memory of the block.
     fn shared_bytes(self, format: &PackFormat) -> u32 {

@@ -190,6 +190,66 @@ impl<'c> KernelBuilder<'c> {
         self.asm(&[], text, &[shared.into(), global.into(), bytes.into(), mbarrier.into()]);
     }
 
+    /// Orders this thread's view of shared memory before what the tensor cores and the copy engine read next.
+    pub fn proxy_fence(&self) {
+        self.asm(&[], "fence.proxy.async.shared::cta;", &[]);
+    }
+    /// Orders register writes before the `wgmma` instructions that follow.
+    pub fn wgmma_fence(&self) {
+        self.asm(&[], "wgmma.fence.sync.aligned;", &[]);
+    }
+    /// Ends a group of `wgmma` instructions.
+    pub fn wgmma_commit(&self) {
+        self.asm(&[], "wgmma.commit_group.sync.aligned;", &[]);
+    }
+    /// Waits until at most `pending` groups are in flight.
+    pub fn wgmma_wait(&self, pending: u32) {
+        self.asm(&[], &format!("wgmma.wait_group.sync.aligned {pending};"), &[]);
+    }
+    /// `acc += A · B` of `wgmma.m64nNk16`, `N = 2 * acc.len()`, A in registers, B behind a shared-memory descriptor, stored with `k` contiguous.
+    pub fn wgmma_m64k16(&self, float: DType, acc: &[Var<'c>], a: [Int<'c>; 4], descriptor: Int<'c>) {
+        let (t, count) = (suffix(float), acc.len());
+        let d: Vec<String> = (0..count).map(|i| format!("${i}")).collect();
+        let text = format!(
+            "{{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n{}k16.f32.{t}.{t} {{{}}}, {{${}, ${}, ${}, ${}}}, ${}, p, 1, 1, 0;}}",
+            count * 2,
+            d.join(", "),
+            count,
+            count + 1,
+            count + 2,
+            count + 3,
+            count + 4
+        );
+        let [a0, a1, a2, a3] = a.map(Into::into);
+        self.asm_update(acc, &text, &[a0, a1, a2, a3, descriptor.into()]);
+    }
+    /// Gives up registers down to `count` a thread (a multiple of 8), or asks for them, for all warps of a warpgroup.
+    pub fn set_registers(&self, count: u32, grows: bool) {
+        let way = if grows { "inc" } else { "dec" };
+        self.asm(&[], &format!("setmaxnreg.{way}.sync.aligned.u32 {count};"), &[]);
+    }
+    /// Rank of the block in its cluster.
+    pub fn cluster_rank(&self) -> Int<'c> {
+        self.special("cluster_ctarank")
+    }
+    /// Barrier of all threads of the cluster that have not exited.
+    pub fn cluster_barrier(&self) {
+        self.asm(&[], "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;", &[]);
+    }
+    /// The address of `shared` in block `rank` of the cluster.
+    pub fn map_shared(&self, shared: Int<'c>, rank: u32) -> Int<'c> {
+        self.one_int(self.asm_pure(&[Ty::I32], &format!("mapa.shared::cluster.u32 $0, $1, {rank};"), &[shared.into()]))
+    }
+    /// 16, 8 or 4 bytes of a mapped shared address.
+    pub fn load_cluster(&self, address: Int<'c>, offset: u32, bytes: u32) -> Vec<Int<'c>> {
+        let (count, text) = match bytes {
+            4 => (1, format!("ld.shared::cluster.b32 $0, [$1+{offset}];")),
+            8 => (2, format!("ld.shared::cluster.v2.b32 {{$0, $1}}, [$2+{offset}];")),
+            _ => (4, format!("ld.shared::cluster.v4.b32 {{$0, $1, $2, $3}}, [$4+{offset}];")),
+        };
+        self.asm(&vec![Ty::I32; count], &text, &[address.into()]).into_iter().map(|v| v.into_int_value()).collect()
+    }
+
     /// Lets the next kernel of the stream start where it asks to.
     pub fn launch_dependents(&self) {
         self.asm(&[], "griddepcontrol.launch_dependents;", &[]);

@@ -419,6 +419,29 @@ impl<'c> KernelBuilder<'c> {
         }
     }
 
+    /// Inline assembly that updates f32 variables in place: operands `$0..` are the variables, then the inputs.
+    pub fn asm_update(&self, vars: &[Var<'c>], text: &str, inputs: &[BasicValueEnum<'c>]) {
+        let values: Vec<BasicValueEnum> = vars.iter().map(|v| self.get_float(*v).into()).collect();
+        let all: Vec<BasicValueEnum> = inputs.iter().chain(&values).copied().collect();
+        let mut constraints: Vec<String> = vars.iter().map(|_| "=f".to_string()).collect();
+        constraints.extend(inputs.iter().map(|v| constraint(v.get_type()).to_string()));
+        constraints.extend((0..vars.len()).map(|i| i.to_string()));
+        constraints.push("~{memory}".into());
+        let outputs: Vec<BasicTypeEnum> = vars.iter().map(|v| v.ty).collect();
+        let arguments: Vec<BasicMetadataTypeEnum> = all.iter().map(|v| v.get_type().into()).collect();
+        let ty = self.ctx.struct_type(&outputs, false).fn_type(&arguments, false);
+        let code = self.ctx.create_inline_asm(ty, text.into(), constraints.join(","), true, false, None::<InlineAsmDialect>, false);
+        let operands: Vec<BasicMetadataValueEnum> = all.iter().map(|v| (*v).into()).collect();
+        let call = built(self.b.build_indirect_call(ty, code, &operands, ""));
+        call.add_attribute(AttributeLoc::Function, self.enum_attribute("nounwind"));
+        call.add_attribute(AttributeLoc::Function, self.enum_attribute("convergent"));
+        if let ValueKind::Basic(result) = call.try_as_basic_value() {
+            for (i, var) in vars.iter().enumerate() {
+                self.set(*var, built(self.b.build_extract_value(result.into_struct_value(), i as u32, "")));
+            }
+        }
+    }
+
     fn enum_attribute(&self, name: &str) -> Attribute {
         self.ctx.create_enum_attribute(Attribute::get_named_enum_kind_id(name), 0)
     }

@@ -1,0 +1,75 @@
+//! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
+//!
+//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
+//! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output. `@N` after a problem keeps the first N candidates of each family.
+
+use icd_codegen::nvptx::{gemm::FAMILIES, kernel_files::write_files};
+use icd_core::{
+    DType,
+    arch::Arch,
+    pack_format::WeightFormat,
+    problem::{Activation, Epilogue, GemmProblem},
+};
+use std::{error::Error, path::Path};
+
+fn weight(text: &str) -> Result<WeightFormat, Box<dyn Error>> {
+    Ok(match text {
+        "dense" => WeightFormat::Dense,
+        _ => match text.strip_prefix("sym") {
+            Some(g) => WeightFormat::W4 { symmetric: true, group: g.parse()? },
+            None => {
+                WeightFormat::W4 { symmetric: false, group: text.strip_prefix("asym").ok_or("weights: dense, symG or asymG")?.parse()? }
+            }
+        },
+    })
+}
+
+fn epilogue(text: &str) -> Result<Epilogue, Box<dyn Error>> {
+    let mut e = Epilogue::default();
+    for part in text.split('+').filter(|p| !p.is_empty() && *p != "none") {
+        match part {
+            "bias" => e.bias = true,
+            "residual" => e.residual = true,
+            "gelu" => e.activation = Activation::GeluErf,
+            "gelutanh" => e.activation = Activation::GeluTanh,
+            "relu" => e.activation = Activation::Relu,
+            "silu" => e.activation = Activation::Silu,
+            other => return Err(format!("unknown epilogue '{other}'").into()),
+        }
+    }
+    Ok(e)
+}
+
+fn problem(text: &str, arch: Arch) -> Result<GemmProblem, Box<dyn Error>> {
+    let mut fields = text.split(':');
+    let sizes: Vec<usize> = fields.next().unwrap_or_default().split('x').map(str::parse).collect::<Result<_, _>>()?;
+    let &[m, n, k] = sizes.as_slice() else { return Err("sizes are MxNxK".into()) };
+    let weight = weight(fields.next().unwrap_or("sym128"))?;
+    let epilogue = epilogue(fields.next().unwrap_or_default())?;
+    let dtype = fields.next().unwrap_or("f16");
+    let act = if dtype.starts_with("bf16") { DType::BF16 } else { DType::F16 };
+    let out = if dtype.ends_with(".f32") { DType::F32 } else { act };
+    Ok(GemmProblem { m, n, k, act, out, weight, epilogue, arch })
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [dir, arch, problems @ ..] = args.as_slice() else {
+        return Err("usage: gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]][@N]…".into());
+    };
+    for text in problems {
+        let (text, limit) = text.split_once('@').unwrap_or((text, "1000"));
+        let problem = problem(text, arch.parse()?)?;
+        for family in FAMILIES {
+            if let Err(reason) = (family.supports)(&problem) {
+                println!("{text}: {reason}");
+                continue;
+            }
+            for tile in (family.candidates)(&problem).iter().take(limit.parse()?) {
+                let kernel = (family.emit)(&problem, tile)?;
+                write_files(&problem, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
+            }
+        }
+    }
+    Ok(())
+}

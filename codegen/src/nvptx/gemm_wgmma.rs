@@ -1,0 +1,477 @@
+//! GEMM by `wgmma` on Hopper with the weights as the register operand: from a few rows to thousands.
+//!
+//! ```text
+//!                  rows of X (8..256)
+//!                 ┌───────────────┐
+//! 64·blocks·groups│ Yᵀ            │  warpgroup i: 64-column blocks i·blocks.., warp w of it 16 columns of each
+//! columns         └───────────────┘
+//!
+//! stage of the ring, 128 of k:
+//! ┌ X, k 0..64: row r at 128 r, 16-byte piece c at c ^ (r & 7) ┐┌ X, k 64..128 likewise ┐┌ packed tiles, one a 16 columns ┐
+//!
+//! producer warpgroup: weights by bulk copies, X by cp.async ──▶ full[stage] ──▶ consumers ──▶ empty[stage]
+//! ```
+//!
+//! The packed weights ([`KOrder::Natural`]) go from the ring to registers, are dequantized and scaled there and enter `wgmma` as operand A; X is
+//! operand B with the 128-byte swizzle. A cluster of `splits` blocks may share the columns and split `k`: their sums meet through distributed shared
+//! memory, each block finishing its part of the output.
+
+use crate::nvptx::{
+    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
+    gemm_fragments::{Center, Scales, dequantize_w4, scale_fragment},
+    kernel_module::{KernelError, KernelModule, Unsupported},
+    ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
+};
+use icd_core::{
+    arch::Arch,
+    pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
+    problem::GemmProblem,
+};
+use inkwell::context::Context;
+
+/// Family name.
+pub const NAME: &str = "wgmma";
+
+const WARPGROUP: u32 = 128;
+const WARP: u32 = 32;
+const BLOCK_COLS: u32 = 64;
+const STRIPS_A_BLOCK: u32 = BLOCK_COLS / TILE_N as u32;
+const ROW_BYTES: u32 = 128;
+const PIECE: u32 = 16;
+const STEPS: u32 = TILE_K as u32 / 16;
+const STEPS_A_HALF: u32 = STEPS / 2;
+const STAGE_ALIGN: u32 = 1024;
+/// 128-byte swizzle and 1024 bytes from one group of eight rows to the next.
+const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
+const PRODUCER_REGISTERS: u32 = 40;
+
+/// How a block divides its work. Named `m64n256g2s4k4`: rows, columns, consumer warpgroups, stages, blocks that split `k`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    rows: u32,
+    groups: u32,
+    blocks: u32,
+    stages: u32,
+    splits: u32,
+}
+
+impl Tile {
+    const fn cols(self) -> u32 {
+        BLOCK_COLS * self.blocks * self.groups
+    }
+    const fn strips(self) -> u32 {
+        self.cols() / TILE_N as u32
+    }
+    const fn consumers(self) -> u32 {
+        WARPGROUP * self.groups
+    }
+    const fn threads(self) -> u32 {
+        self.consumers() + WARPGROUP
+    }
+    const fn x_half_bytes(self) -> u32 {
+        self.rows * ROW_BYTES
+    }
+    fn stage_bytes(self, format: &PackFormat) -> u32 {
+        (2 * self.x_half_bytes() + self.strips() * format.tile_bytes() as u32).next_multiple_of(STAGE_ALIGN)
+    }
+    const fn sums(self) -> SumTile {
+        SumTile { rows: self.rows, cols: self.cols(), splits: 1, blocks: self.splits }
+    }
+    fn shared_bytes(self, format: &PackFormat) -> u32 {
+        (self.stages * self.stage_bytes(format)).max(self.sums().bytes()).next_multiple_of(128) + 16 * self.stages
+    }
+    fn min_blocks(self, format: &PackFormat, arch: Arch) -> u32 {
+        let fits = arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024) >= 2;
+        if fits && self.groups == 1 && self.accumulators() <= 128 { 2 } else { 1 }
+    }
+    /// f32 registers of a consumer thread that hold sums.
+    const fn accumulators(self) -> u32 {
+        self.blocks * self.rows / 2
+    }
+    /// Registers of a consumer thread after it asked for the producers' share; 0 when it need not.
+    fn consumer_registers(self, format: &PackFormat, arch: Arch) -> u32 {
+        match (self.groups, self.min_blocks(format, arch)) {
+            (2, _) => 232,
+            (_, 2) => 208,
+            _ => 0,
+        }
+    }
+    fn name(self) -> String {
+        let Tile { rows, groups, stages, splits, .. } = self;
+        format!("m{rows}n{}g{groups}s{stages}k{splits}", self.cols())
+    }
+}
+
+/// f16 or bf16 on sm_90a, `k` a multiple of 8.
+///
+/// # Errors
+/// The violated constraint.
+pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
+    check_common(problem, NAME)?;
+    let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
+    if !problem.arch.has_wgmma() {
+        return no(format!("{} has no wgmma (sm_90a has)", problem.arch));
+    }
+    if !problem.k.is_multiple_of(8) {
+        return no(format!("k must be a multiple of 8 (16-byte rows), not {}", problem.k));
+    }
+    if candidates(problem).is_empty() { no("no tile fits shared memory".into()) } else { Ok(()) }
+}
+
+fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
+    let m = problem.m as u32;
+    let sms = problem.arch.multiprocessors();
+    let mut all = Vec::new();
+    let heights: Vec<u32> = match m {
+        0..=64 => vec![m.next_multiple_of(if m > 16 { 16 } else { 8 })],
+        65..=256 => vec![m.next_multiple_of(16), m.div_ceil(2).next_multiple_of(16), 128, 64],
+        _ => vec![128, 160, 176, 192, 256],
+    };
+    for rows in heights {
+        for (groups, blocks) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)] {
+            let cols = BLOCK_COLS * blocks * groups;
+            let grid = m.div_ceil(rows) * (problem.n as u32).div_ceil(cols);
+            for splits in [1, 2, 3, 4, 8] {
+                for stages in [2, 3, 4, 6, 8] {
+                    let tile = Tile { rows, groups, blocks, stages, splits };
+                    let shared = tile.shared_bytes(format);
+                    let fits = shared <= problem.arch.shared_bytes_per_block() && tile.accumulators() <= 192;
+                    let is_split_useful = splits == 1 || (grid * splits <= 2 * sms && splits * 2 <= format.k_tiles() as u32);
+                    let is_filled = grid * splits * 2 >= sms || splits == 8 || splits * 4 > format.k_tiles() as u32;
+                    let depth = format.k_tiles() as u32 / splits;
+                    if fits && is_split_useful && is_filled && stages <= depth.max(2) && !all.contains(&tile) {
+                        all.push(tile);
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Estimated time in cycles: waves of blocks, each the largest of streaming, matrix and dequantization time, plus fill, drain and the cluster's
+/// exchange.
+fn cost(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
+    let grid = (problem.m as u32).div_ceil(tile.rows) * (problem.n as u32).div_ceil(tile.cols()) * tile.splits;
+    let resident = tile.min_blocks(format, problem.arch);
+    let sms = problem.arch.multiprocessors();
+    let waves = f64::from(grid.div_ceil(sms * resident));
+    let on_an_sm = f64::from(grid.div_ceil(sms).min(resident));
+    let steps = (format.k_tiles() as f64 / f64::from(tile.splits)).ceil();
+    let stage = f64::from(tile.stage_bytes(format));
+    let stream = stage * on_an_sm / 20.0;
+    let matrix = f64::from(tile.rows * tile.cols()) * TILE_K as f64 / 4096.0 * on_an_sm;
+    let convert = f64::from(tile.blocks * tile.groups * STEPS) * 16.0 * on_an_sm;
+    let overlap = if tile.groups == 2 || resident == 2 { 0.15 } else { 0.6 };
+    let step = stream.max(matrix).max(convert) + overlap * convert.min(matrix) + 60.0;
+    let shallow = if tile.stages < 3 { 1.3 } else { 1.0 };
+    let exchange = if tile.splits > 1 { 1200.0 + f64::from(tile.sums().bytes()) / 40.0 } else { 0.0 };
+    let alone = if resident == 1 { 2500.0 } else { 0.0 };
+    waves * (steps * step * shallow + 2500.0 + f64::from(tile.sums().bytes()) / 32.0) + exchange + alone
+}
+
+/// Tiles that fit, by estimated time.
+pub fn candidates(problem: &GemmProblem) -> Vec<String> {
+    let Ok(format) = pack_format(problem, KOrder::Natural, NAME) else { return Vec::new() };
+    let mut all: Vec<(f64, Tile)> = tiles(problem, &format).into_iter().map(|t| (cost(problem, &format, t), t)).collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.into_iter().map(|(_, t)| t.name()).collect()
+}
+
+/// Generates the kernel for one of [`candidates`].
+///
+/// # Errors
+/// An unsupported problem, an unknown tile, LLVM's failure.
+pub fn emit(problem: &GemmProblem, tile: &str) -> Result<KernelModule, KernelError> {
+    supports(problem)?;
+    let format = pack_format(problem, KOrder::Natural, NAME)?;
+    let found = tiles(problem, &format).into_iter().find(|t| t.name() == tile);
+    let tile = found.ok_or_else(|| Unsupported { family: NAME, constraint: format!("no tile is named '{tile}'") })?;
+    let entry = symbol(problem, NAME, &tile.name());
+    let index = ParamIndex::new(problem);
+    let ctx = Context::create();
+    let bounds = LaunchBounds { threads: tile.threads(), min_blocks: tile.min_blocks(&format, problem.arch), cluster: tile.splits };
+    let builder = KernelBuilder::new(&ctx, problem.arch, &entry, &index.types(), bounds)?;
+    Generator::new(&builder, problem, format, tile, index).body();
+    Ok(KernelModule {
+        entry,
+        arch: problem.arch,
+        grid: [problem.n.div_ceil(tile.cols() as usize) as u32 * tile.splits, problem.m.div_ceil(tile.rows as usize) as u32, 1],
+        block: [tile.threads(), 1, 1],
+        shared_bytes: tile.shared_bytes(&format),
+        cluster: tile.splits,
+        dependent: true,
+        params: params(problem, format),
+        ptx: builder.finish()?,
+    })
+}
+
+struct Generator<'k, 'c> {
+    k: &'k KernelBuilder<'c>,
+    problem: &'k GemmProblem,
+    format: PackFormat,
+    tile: Tile,
+    index: ParamIndex,
+    thread: Int<'c>,
+    lane: Int<'c>,
+    warp: Int<'c>,
+    rank: Int<'c>,
+    shared: Int<'c>,
+    full: Int<'c>,
+    empty: Int<'c>,
+    rows: Int<'c>,
+    row0: Int<'c>,
+    first_strip: Int<'c>,
+    first_chunk: Int<'c>,
+    chunks: Int<'c>,
+}
+
+/// A place in the ring that moves on.
+struct Cursor<'c> {
+    slot: Var<'c>,
+    parity: Var<'c>,
+}
+
+impl<'k, 'c> Generator<'k, 'c> {
+    fn new(k: &'k KernelBuilder<'c>, problem: &'k GemmProblem, format: PackFormat, tile: Tile, index: ParamIndex) -> Self {
+        let thread = k.thread();
+        let shared = k.shared_base();
+        let full = k.add_c(shared, tile.shared_bytes(&format) - 16 * tile.stages);
+        let block = k.block_index('x');
+        let (rank, column_block) = (k.rem_c(block, tile.splits), k.div_c(block, tile.splits));
+        let share = |r: Int<'c>| k.div_c(k.mul_c(r, format.k_tiles() as u32), tile.splits);
+        let first_chunk = share(rank);
+        Self {
+            k,
+            problem,
+            format,
+            tile,
+            thread,
+            lane: k.and_c(thread, WARP - 1),
+            warp: k.uniform(k.shr_c(thread, WARP.ilog2())),
+            rank,
+            shared,
+            full,
+            empty: k.add_c(full, 8 * tile.stages),
+            rows: k.param_int(index.rows),
+            row0: k.mul_c(k.block_index('y'), tile.rows),
+            first_strip: k.mul_c(column_block, tile.strips()),
+            first_chunk,
+            chunks: k.sub(share(k.add_c(rank, 1)), first_chunk),
+            index,
+        }
+    }
+
+    fn body(&self) {
+        let (k, tile) = (self.k, self.tile);
+        k.when(k.equal_c(self.thread, 0), || {
+            for s in 0..tile.stages {
+                k.mbarrier_init(k.add_c(self.full, 8 * s), WARPGROUP + 1);
+                k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers() / WARP);
+            }
+            k.mbarrier_fence();
+        });
+        k.barrier();
+        k.launch_dependents();
+        let registers = tile.consumer_registers(&self.format, self.problem.arch);
+        k.branch(
+            k.less_c(self.warp, tile.consumers() / WARP),
+            || {
+                if registers > 0 {
+                    k.set_registers(registers, true);
+                }
+                self.consume();
+            },
+            || {
+                if registers > 0 {
+                    k.set_registers(PRODUCER_REGISTERS, false);
+                }
+                self.produce();
+            },
+        );
+        if tile.splits > 1 {
+            k.cluster_barrier();
+        }
+    }
+
+    fn cursor(&self, parity: u32) -> Cursor<'c> {
+        Cursor { slot: self.k.var(self.k.int(0)), parity: self.k.var(self.k.int(parity)) }
+    }
+
+    fn advance(&self, cursor: &Cursor<'c>) {
+        let k = self.k;
+        let next = k.add_c(k.get(cursor.slot), 1);
+        let wraps = k.equal_c(next, self.tile.stages);
+        k.set(cursor.slot, k.select(wraps, k.int(0), next));
+        k.set(cursor.parity, k.xor(k.get(cursor.parity), k.to_int(wraps)));
+    }
+
+    fn barrier_of(&self, base: Int<'c>, slot: Int<'c>) -> Int<'c> {
+        self.k.add(base, self.k.shl_c(slot, 3))
+    }
+
+    fn stage_of(&self, slot: Int<'c>) -> Int<'c> {
+        self.k.add(self.shared, self.k.mul_c(slot, self.tile.stage_bytes(&self.format)))
+    }
+
+    fn produce(&self) {
+        let (k, tile) = (self.k, self.tile);
+        let first_warp = tile.consumers() / WARP;
+        let is_weight_warp = k.equal_c(self.warp, first_warp);
+        let early = k.min(self.chunks, k.int(tile.stages));
+        k.when(is_weight_warp, || k.for_range(k.int(0), early, k.int(1), |i| self.copy_weights(i, i)));
+        k.dependency_wait();
+        k.for_range(k.int(0), early, k.int(1), |i| self.copy_x(i, i));
+        let cursor = self.cursor(0);
+        k.for_range(early, self.chunks, k.int(1), |i| {
+            let slot = k.get(cursor.slot);
+            k.mbarrier_wait(self.barrier_of(self.empty, slot), k.get(cursor.parity));
+            k.when(is_weight_warp, || self.copy_weights(slot, i));
+            self.copy_x(slot, i);
+            self.advance(&cursor);
+        });
+        if tile.splits > 1 {
+            k.cluster_barrier();
+        }
+    }
+
+    /// Starts the copies of the packed tiles of chunk `i` (of this block's) by one warp.
+    fn copy_weights(&self, slot: Int<'c>, i: Int<'c>) {
+        let (k, tile) = (self.k, self.tile);
+        let tile_bytes = self.format.tile_bytes() as u32;
+        let full = self.barrier_of(self.full, slot);
+        let left = k.sub(k.int(self.format.n_tiles() as u32), self.first_strip);
+        let count = k.min(left, k.int(tile.strips()));
+        k.when(k.equal_c(self.lane, 0), || k.mbarrier_expect(full, k.mul_c(count, tile_bytes)));
+        k.warp_sync();
+        k.when(k.less(self.lane, count), || {
+            let chunk = k.add(self.first_chunk, i);
+            let source = k.add(k.mul_c(k.add(self.first_strip, self.lane), self.format.k_tiles() as u32), chunk);
+            let from = k.add(k.param_address(self.index.weights), k.mul(k.to_long(source), k.long(tile_bytes.into())));
+            let to = k.add_c(k.add(self.stage_of(slot), k.mul_c(self.lane, tile_bytes)), 2 * tile.x_half_bytes());
+            if self.problem.m as u32 > tile.rows {
+                k.bulk_copy_shared(to, from, k.int(tile_bytes), full);
+            } else {
+                k.bulk_copy(to, from, k.int(tile_bytes), full);
+            }
+        });
+    }
+
+    /// Starts the copies of X for chunk `i` by the producer warpgroup, which arrive when they have landed.
+    fn copy_x(&self, slot: Int<'c>, i: Int<'c>) {
+        let (k, tile) = (self.k, self.tile);
+        let row_bytes = self.problem.k as u32 * 2;
+        let worker = k.sub(self.thread, k.int(tile.consumers()));
+        let across = 2 * ROW_BYTES / PIECE;
+        let step = WARPGROUP / across;
+        let (row, piece) = (k.div_c(worker, across), k.rem_c(worker, across));
+        let (half, within) = (k.shr_c(piece, 3), k.and_c(piece, 7));
+        let swizzled = k.shl_c(k.xor(within, k.and_c(row, 7)), 4);
+        let start = k.add(self.stage_of(slot), k.mul_c(half, tile.x_half_bytes()));
+        let to = k.add(start, k.add(k.mul_c(row, ROW_BYTES), swizzled));
+        let byte = k.add(k.mul_c(k.add(self.first_chunk, i), 2 * ROW_BYTES), k.shl_c(piece, 4));
+        let base = k.param_address(self.index.x);
+        let has_k = k.less_c(byte, row_bytes);
+        let from0 = k.add(base, k.add(k.mul(k.to_long(k.add(self.row0, row)), k.long(row_bytes.into())), k.to_long(byte)));
+        for first in (0..tile.rows).step_by(step as usize) {
+            let inside = k.and(k.less(k.add_c(k.add(self.row0, row), first), self.rows), has_k);
+            let from = k.select(inside, k.add(from0, k.long(u64::from(first) * u64::from(row_bytes))), base);
+            k.copy_async(k.add_c(to, first * ROW_BYTES), from, PIECE, Some(k.select(inside, k.int(PIECE), k.int(0))));
+        }
+        k.mbarrier_arrive_copies(self.barrier_of(self.full, slot));
+    }
+
+    fn consume(&self) {
+        let (k, tile) = (self.k, self.tile);
+        let group = k.shr_c(self.warp, 2);
+        let per_block = (tile.rows / 2) as usize;
+        let acc = k.float_vars(per_block * tile.blocks as usize);
+        let cursor = self.cursor(0);
+        k.for_range(k.int(0), self.chunks, k.int(1), |_| {
+            let slot = k.get(cursor.slot);
+            k.mbarrier_wait(self.barrier_of(self.full, slot), k.get(cursor.parity));
+            k.proxy_fence();
+            self.multiply(self.stage_of(slot), group, &acc);
+            k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive(self.barrier_of(self.empty, slot)));
+            self.advance(&cursor);
+        });
+        self.finish(group, &acc);
+    }
+
+    fn multiply(&self, stage: Int<'c>, group: Int<'c>, acc: &[Var<'c>]) {
+        let (k, tile, format) = (self.k, self.tile, &self.format);
+        let tile_bytes = format.tile_bytes() as u32;
+        let per_block = (tile.rows / 2) as usize;
+        let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
+        let first = k.add_c(k.add(stage, k.mul_c(strip, tile_bytes)), 2 * tile.x_half_bytes());
+        let strips: Vec<Int> = (0..tile.blocks).map(|b| k.add_c(first, b * STRIPS_A_BLOCK * tile_bytes)).collect();
+        let descriptor = k.add(k.to_long(k.shr_c(stage, 4)), k.long(DESCRIPTOR));
+        let column = k.shr_c(self.lane, 2);
+        let steps_a_group = STEPS / (format.groups_per_tile() as u32).max(1);
+        let mut words = vec![[k.int(0); 4]; strips.len()];
+        let mut centers = Vec::new();
+        let mut scales = Vec::new();
+        for step in 0..STEPS {
+            let is_coded = format.weight != WeightFormat::Dense;
+            if is_coded && step % STEPS_A_HALF == 0 {
+                let offset = step / STEPS_A_HALF * 512;
+                words = strips.iter().map(|s| k.load_shared_16(k.add(*s, k.shl_c(self.lane, 4)), offset)).collect();
+            }
+            if is_coded && step % steps_a_group == 0 {
+                let row = step / steps_a_group;
+                centers = strips.iter().map(|s| Center::load(k, format, *s, column, row)).collect();
+                scales = strips.iter().map(|s| Scales::load(k, format, *s, column, row).pairs(k)).collect();
+            }
+            let x_bytes = step / STEPS_A_HALF * tile.x_half_bytes() + step % STEPS_A_HALF * 32;
+            let operand = k.add(descriptor, k.long(u64::from(x_bytes >> 4)));
+            for (b, target) in acc.chunks_exact(per_block).enumerate() {
+                let a = if is_coded {
+                    let word = words[b][(step % STEPS_A_HALF) as usize];
+                    scale_fragment(k, format.float, dequantize_w4(k, format.float, word, centers[b]), scales[b])
+                } else {
+                    k.load_shared_16(k.add(strips[b], k.shl_c(self.lane, 4)), step * 512)
+                };
+                k.wgmma_fence();
+                k.wgmma_m64k16(format.float, target, a, operand);
+            }
+        }
+        k.wgmma_commit();
+        k.wgmma_wait(0);
+    }
+
+    fn finish(&self, group: Int<'c>, acc: &[Var<'c>]) {
+        let (k, tile) = (self.k, self.tile);
+        let sums = tile.sums();
+        let per_block = (tile.rows / 2) as usize;
+        let row = k.shl_c(k.and_c(self.lane, 3), 1);
+        let warp_col = k.add(k.mul_c(group, tile.blocks * BLOCK_COLS), k.mul_c(k.and_c(self.warp, 3), TILE_N as u32));
+        let col = k.add(warp_col, k.shr_c(self.lane, 2));
+        let at = k.add(self.shared, k.shl_c(k.add(k.mul_c(row, sums.pitch()), col), 2));
+        k.named_barrier(1, tile.consumers());
+        for (b, block) in acc.chunks_exact(per_block).enumerate() {
+            for (j, fragment) in block.chunks_exact(4).enumerate() {
+                store_fragment(k, sums, at, 8 * j as u32, BLOCK_COLS * b as u32, fragment);
+            }
+        }
+        if tile.splits > 1 {
+            k.cluster_barrier();
+        } else {
+            k.named_barrier(1, tile.consumers());
+        }
+        k.dependency_wait();
+        let to = Destination {
+            y: k.param_address(self.index.y),
+            bias: self.index.bias.map(|i| k.param_address(i)),
+            residual: self.index.residual.map(|i| k.param_address(i)),
+            rows: self.rows,
+            row0: self.row0,
+            col0: k.mul_c(self.first_strip, TILE_N as u32),
+            col_end: k.int(self.problem.n as u32),
+        };
+        let thread = k.add(k.mul_c(self.rank, tile.consumers()), self.thread);
+        let threads = tile.consumers() * tile.splits;
+        let wanted = if tile.rows * tile.cols() / 8 < threads { 2 } else { 8 };
+        finish_tile(k, self.problem, sums, self.shared, to, Workers { thread, threads, width: vector(self.problem, wanted) });
+    }
+}

@@ -1,0 +1,79 @@
+//! A kernel as files that any program can launch: `kernel.ptx`, `kernel.json` (how to launch it) and `pack.json` (how its weights lie).
+
+use crate::nvptx::{
+    gemm,
+    kernel_module::{KernelError, KernelModule, Param},
+};
+use icd_core::{layout::Layout, pack_format::PackFormat, problem::GemmProblem};
+use serde::Serialize;
+use std::path::Path;
+
+/// `kernel.json`.
+#[derive(Serialize)]
+struct KernelFile<'a> {
+    problem: &'a GemmProblem,
+    #[serde(flatten)]
+    kernel: &'a KernelModule,
+}
+
+/// `pack.json`: the format with every derived number, and the map from an element's index in a tile to (n, k) within the tile.
+#[derive(Serialize)]
+struct PackFile {
+    format: PackFormat,
+    tile_n: usize,
+    tile_k: usize,
+    n_tiles: usize,
+    k_tiles: usize,
+    tile_bytes: usize,
+    code_bytes: usize,
+    groups_per_tile: usize,
+    zeros_at: usize,
+    bytes: usize,
+    tile_layout: Layout,
+}
+
+/// Writes the kernel that [`gemm::select`] takes for a problem into `dir`, which is created.
+///
+/// # Errors
+/// No family supports the problem; the directory cannot be written.
+pub fn write_kernel(problem: &GemmProblem, dir: &Path) -> Result<KernelModule, KernelError> {
+    let kernel = gemm::select(problem)?;
+    write_files(problem, &kernel, dir)?;
+    Ok(kernel)
+}
+
+/// Writes a kernel's files into `dir`, which is created.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn write_files(problem: &GemmProblem, kernel: &KernelModule, dir: &Path) -> Result<(), KernelError> {
+    let failed = |path: &Path, message: String| KernelError::Write { path: path.display().to_string(), message };
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(|e| failed(&path, e.to_string()))
+    };
+    std::fs::create_dir_all(dir).map_err(|e| failed(dir, e.to_string()))?;
+    write("kernel.ptx", &kernel.ptx)?;
+    let json = |value: serde_json::Result<String>| value.map_err(|e| failed(dir, e.to_string()));
+    write("kernel.json", &json(serde_json::to_string_pretty(&KernelFile { problem, kernel }))?)?;
+    for param in &kernel.params {
+        if let Param::Weights { format } = param {
+            let tile_layout = format.tile_layout().map_err(|e| failed(dir, e.to_string()))?;
+            let pack = PackFile {
+                format: *format,
+                tile_n: icd_core::pack_format::TILE_N,
+                tile_k: icd_core::pack_format::TILE_K,
+                n_tiles: format.n_tiles(),
+                k_tiles: format.k_tiles(),
+                tile_bytes: format.tile_bytes(),
+                code_bytes: format.code_bytes(),
+                groups_per_tile: format.groups_per_tile(),
+                zeros_at: format.zeros_at(),
+                bytes: format.bytes(),
+                tile_layout,
+            };
+            write("pack.json", &json(serde_json::to_string_pretty(&pack))?)?;
+        }
+    }
+    Ok(())
+}

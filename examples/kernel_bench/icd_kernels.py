@@ -1,0 +1,103 @@
+"""Launches kernels that `icd kernel` writes (kernel.ptx, kernel.json, pack.json) from Python: torch for memory, cuda-python for the driver.
+
+    from icd_kernels import Kernel
+    k = Kernel("out/kernel")                    # a folder
+    w = k.pack(codes, scales)                   # uint8 [K, N] codes, [K/group, N] scales (and zeros), or dense [K, N] weights
+    k(w, x, y)                                  # on the current stream; bias= and residual= where the kernel has them
+"""
+import json
+import os
+
+import torch
+from cuda.bindings import driver
+
+FLOAT = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
+_modules = {}
+
+
+def check(result):
+    """Raises on a driver error, else returns the results."""
+    if result[0] != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(driver.cuGetErrorString(result[0])[1].decode())
+    return result[1] if len(result) == 2 else result[1:]
+
+
+def layout_table(layout):
+    """Output values for every input value of a layout in its JSON form: a list of dicts, input dimensions packed first lowest."""
+    columns = [dict(zip([n for n, _ in layout["out"]], row)) for name, _ in layout["in"] for row in layout["bases"][name]]
+    table = []
+    for place in range(1 << len(columns)):
+        value = {n: 0 for n, _ in layout["out"]}
+        for bit, column in enumerate(columns):
+            if place >> bit & 1:
+                value = {n: value[n] ^ column[n] for n in value}
+        table.append(value)
+    return table
+
+
+class Kernel:
+    """One generated GEMM kernel, loaded."""
+
+    def __init__(self, folder):
+        self.info = json.load(open(os.path.join(folder, "kernel.json")))
+        self.pack_info = json.load(open(os.path.join(folder, "pack.json")))
+        self.problem = self.info["problem"]
+        self.name = self.info["entry"]
+        torch.cuda.current_stream()
+        cubin = os.path.join(folder, "kernel.cubin")
+        image = open(cubin if os.path.exists(cubin) else os.path.join(folder, "kernel.ptx"), "rb").read() + b"\0"
+        torch.zeros(1, device="cuda")
+        self.module = check(driver.cuModuleLoadData(image))
+        self.function = check(driver.cuModuleGetFunction(self.module, self.name.encode()))
+        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        check(driver.cuFuncSetAttribute(self.function, attribute, self.info["shared_bytes"]))
+        self.bytes_per_weight = self.pack_info["bytes"] / (self.pack_info["format"]["n"] * self.pack_info["format"]["k"])
+
+    def pack(self, weights, scales=None, zeros=None):
+        """Packs weights with the layout that pack.json describes; any device."""
+        p = self.pack_info
+        n, k, tn, tk = p["format"]["n"], p["format"]["k"], p["tile_n"], p["tile_k"]
+        nt, kt, rows = p["n_tiles"], p["k_tiles"], p["groups_per_tile"]
+        table = layout_table(p["tile_layout"])
+        order = torch.tensor([t["k"] * tn + t["n"] for t in table], device=weights.device)
+        coded = p["format"]["weight"]["kind"] == "w4"
+        fill = 8 if coded else 0
+        full = torch.full((kt * tk, nt * tn), fill, dtype=weights.dtype, device=weights.device)
+        full[:k, :n] = weights
+        tiles = full.view(kt, tk, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, tk * tn)[:, order]
+        if not coded:
+            return tiles.contiguous().view(torch.uint8).reshape(-1)
+        parts = [tiles[:, 0::2] | tiles[:, 1::2] << 4]
+        group = p["format"]["weight"]["group"]
+        source = torch.arange(kt * rows, device=weights.device) * (tk // rows) // group
+        for values, dtype in ((scales, FLOAT[p["format"]["float"]]), (zeros, torch.uint8)):
+            if values is None:
+                continue
+            table = torch.zeros((kt * rows, nt * tn), dtype=dtype, device=weights.device)
+            valid = source < values.shape[0]
+            table[valid, :n] = values.to(dtype)[source[valid]]
+            table = table.view(kt, rows, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, rows * tn).contiguous()
+            parts.append(table.view(torch.uint8))
+        return torch.cat(parts, 1).reshape(-1).contiguous()
+
+    def __call__(self, weights, x, y, bias=None, residual=None, overlap=True):
+        """Launches on the current stream. `overlap` lets a kernel that can do so start before the one in front of it has ended."""
+        pointer = {"weights": weights, "activations": x, "output": y, "bias": bias, "residual": residual}
+        import ctypes
+        values, types = [], []
+        for param in self.info["params"]:
+            if param["role"] == "rows":
+                values.append(x.shape[0]); types.append(ctypes.c_uint32)
+            else:
+                values.append(pointer[param["role"]].data_ptr()); types.append(ctypes.c_void_p)
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = self.info["grid"]
+        config.blockDimX, config.blockDimY, config.blockDimZ = self.info["block"]
+        config.sharedMemBytes = self.info["shared_bytes"]
+        config.hStream = torch.cuda.current_stream().cuda_stream
+        if overlap and self.info["dependent"]:
+            attribute = driver.CUlaunchAttribute()
+            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            attribute.value.programmaticStreamSerializationAllowed = 1
+            config.attrs = [attribute]; config.numAttrs = 1
+        check(driver.cuLaunchKernelEx(config, self.function, (tuple(values), tuple(types)), 0))

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Checks and times every kernel folder under the given folders on one GPU; prints a table and writes JSON.
+
+Check: fresh random input, float64 reference on the GPU, output poisoned with NaN between canaries, relative error ||y - r|| / ||r||, at most 2e-3
+(8e-3 for bf16 output). Time: one CUDA graph over enough copies of the weights to exceed three times the L2, median of replays. cuBLAS (torch)
+is timed beside on the same shape.
+
+    python3 measure.py DIR... [--json out.json] [--rows 1,4,8] [--top 3] [--check-only] [--budget 300]
+"""
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+import time
+
+import torch
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from icd_kernels import FLOAT, Kernel
+
+DEV = "cuda"
+CANARY = 4096
+
+
+def activation(name, v):
+    f = torch.nn.functional
+    return {"none": lambda: v, "relu": lambda: f.relu(v), "silu": lambda: f.silu(v), "gelu_erf": lambda: f.gelu(v),
+            "gelu_tanh": lambda: f.gelu(v, approximate="tanh")}[name]()
+
+
+def make_weights(problem, gen):
+    n, k, w = problem["n"], problem["k"], problem["weight"]
+    if w["kind"] == "dense":
+        dense = (torch.randn((k, n), device=DEV, generator=gen) * 0.05).to(FLOAT[problem["act"]])
+        return (dense,), dense.double()
+    codes = torch.randint(0, 16, (k, n), dtype=torch.uint8, device=DEV, generator=gen)
+    groups = math.ceil(k / w["group"])
+    scales = (torch.rand((groups, n), device=DEV, generator=gen) * 0.02 + 0.005).to(FLOAT[problem["act"]])
+    zeros = None if w["symmetric"] else torch.randint(0, 16, (groups, n), dtype=torch.uint8, device=DEV, generator=gen)
+    rows = torch.arange(k, device=DEV) // w["group"]
+    center = 8.0 if zeros is None else zeros[rows].double()
+    return (codes, scales, zeros), (codes.double() - center) * scales[rows].double()
+
+
+def graph_us(call, calls, replays):
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for i in range(3):
+            call(i)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for i in range(calls):
+            call(i)
+    graph.replay()
+    torch.cuda.synchronize()
+    times = []
+    for _ in range(replays):
+        a, b = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        a.record(); graph.replay(); b.record(); b.synchronize()
+        times.append(a.elapsed_time(b) * 1e3 / calls)
+    return statistics.median(times)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("dirs", nargs="+"); ap.add_argument("--json"); ap.add_argument("--rows", default=""); ap.add_argument("--top", type=int, default=4)
+    ap.add_argument("--check-only", action="store_true"); ap.add_argument("--budget", type=float, default=300); ap.add_argument("--no-overlap", action="store_true")
+    ar = ap.parse_args()
+    start = time.time()
+    folders = sorted(os.path.join(d, f) for d in ar.dirs for f in os.listdir(d) if os.path.exists(os.path.join(d, f, "kernel.json")))
+    groups = {}
+    for folder in folders:
+        info = json.load(open(os.path.join(folder, "kernel.json")))
+        p = info["problem"]
+        groups.setdefault((p["n"], p["k"], json.dumps(p["weight"]), p["act"]), []).append((p["m"], folder))
+    seed = time.time_ns() & 0xFFFFFF
+    gen = torch.Generator(device=DEV).manual_seed(seed)
+    print("seed", seed, torch.cuda.get_device_name(), torch.version.cuda)
+    results, bad, cublas = [], 0, {}
+    for (n, k, weight, act), members in sorted(groups.items()):
+        packed, first = {}, None
+        for m_max, folder in sorted(members):
+            if time.time() - start > ar.budget:
+                print("# out of time at", folder); break
+            kernel = Kernel(folder)
+            problem, ep = kernel.problem, kernel.problem["epilogue"]
+            if first is None:
+                raw, reference = make_weights(problem, gen)
+                first = reference.to(FLOAT[act])
+            key = json.dumps(kernel.pack_info["format"])
+            if key not in packed:
+                one = kernel.pack(*raw)
+                assert one.numel() == kernel.pack_info["bytes"]
+                copies = 1 if ar.check_only else max(2, min(40, math.ceil(180e6 / one.numel())))
+                packed[key] = [one] + [one.clone() for _ in range(copies - 1)]
+            ws = packed[key]
+            wanted = [int(r) for r in ar.rows.split(",") if r] or [m_max]
+            for m in [r for r in wanted if r <= m_max and (r > m_max // 2 or r <= 8 or len(wanted) == 1)]:
+                x = torch.randn((m, k), device=DEV, generator=gen).to(FLOAT[act])
+                bias = torch.randn(n, device=DEV, generator=gen).to(FLOAT[act]) if ep["bias"] else None
+                out = FLOAT[problem["out"]]
+                residual = torch.randn((m, n), device=DEV, generator=gen).to(out) if ep["residual"] else None
+                whole = torch.full((2 * CANARY + m * n,), float("nan"), dtype=out, device=DEV)
+                whole[:CANARY] = 7.0; whole[-CANARY:] = 7.0
+                y = whole[CANARY:CANARY + m * n].view(m, n)
+                kernel(ws[0], x, y, bias, residual)
+                torch.cuda.synchronize()
+                r = x.double() @ reference
+                if bias is not None: r = r + bias.double()
+                r = activation(ep["activation"], r)
+                if residual is not None: r = r + residual.double()
+                err = ((y.double() - r).norm() / r.norm()).item()
+                intact = bool((whole[:CANARY] == 7).all() and (whole[-CANARY:] == 7).all())
+                ok = err < (8e-3 if problem["out"] == "bf16" else 2e-3) and intact
+                bad += not ok
+                row = dict(entry=kernel.name, m=m, n=n, k=k, weight=json.loads(weight), act=act, rel_err=err, ok=ok)
+                if ok and not ar.check_only:
+                    est = 2.0 * m * n * k / 4e8 + ws[0].numel() / 3e6 + 3
+                    calls = max(len(ws), min(60, int(1500 / est)))
+                    row["us"] = graph_us(lambda i: kernel(ws[i % len(ws)], x, y, bias, residual, not ar.no_overlap), calls, 11)
+                    if (m, n, k) not in cublas:
+                        dense = [first.clone() for _ in range(max(2, min(40, math.ceil(180e6 / (n * k * 2)))))]
+                        yc = torch.empty((m, n), dtype=FLOAT[act], device=DEV)
+                        cublas[m, n, k] = graph_us(lambda i: torch.matmul(x, dense[i % len(dense)], out=yc), calls, 11)
+                        del dense
+                    row["cublas_us"] = cublas[m, n, k]
+                if not ok:
+                    print("WRONG", kernel.name, "m", m, "err", err, "canaries", intact, flush=True)
+                results.append(row)
+        del packed
+        torch.cuda.empty_cache()
+    print(f"{len(results)} checks, {bad} wrong, worst error {max((r['rel_err'] for r in results if r['ok']), default=0):.2e}, {time.time() - start:.0f} s")
+    table = {}
+    for r in results:
+        if "us" in r:
+            table.setdefault((r["n"], r["k"], r["m"], json.dumps(r["weight"])), []).append(r)
+    for key, rows in sorted(table.items()):
+        rows.sort(key=lambda r: r["us"])
+        best = "  ".join(f"{r['us']:.2f} {tile_of(r['entry'])}" for r in rows[:ar.top])
+        print(f"m {key[2]} n {key[0]} k {key[1]}: cublas {rows[0]['cublas_us']:.2f} | {best}")
+    if ar.json:
+        json.dump(dict(device=torch.cuda.get_device_name(), seed=seed, results=results), open(ar.json, "w"))
+    sys.exit(bad > 0)
+
+
+def tile_of(entry):
+    parts = entry.split("_")
+    family = parts[1]
+    tile = next((p for p in parts[5:] if p[0] in "mt" and p[1:2].isdigit()), "?")
+    return f"{family}:{tile}"
+
+
+if __name__ == "__main__":
+    main()
