@@ -2,11 +2,18 @@
 #![warn(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking"))]
 
+pub mod cli;
 mod cpu;
+pub mod cuda;
+pub mod energy;
 mod error;
+pub mod machine;
 mod memory;
+pub mod report;
 pub mod schedule;
 mod session;
+pub mod statistics;
+pub mod tensors;
 
 pub use error::RuntimeError;
 pub use memory::AlignedBytes;

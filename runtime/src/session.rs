@@ -1,6 +1,11 @@
 //! A loaded artifact that can be run.
 
-use crate::{AlignedBytes, RuntimeError, cpu::CpuProgram, schedule};
+use crate::{
+    AlignedBytes, RuntimeError,
+    cpu::CpuProgram,
+    cuda::{CudaProgram, DeviceInfo},
+    schedule,
+};
 use icd_core::{
     artifact::Artifact,
     manifest::{Program, Target, TensorSpec},
@@ -28,6 +33,7 @@ pub struct StepTime {
 
 enum Executor {
     Cpu(CpuProgram),
+    Cuda(CudaProgram),
 }
 
 /// A program of an artifact, loaded for one backend. All memory is allocated by [`Session::load`].
@@ -41,42 +47,74 @@ pub struct Session {
 impl Session {
     /// Loads the artifact's program for `backend`. `threads` is for the CPU; 0 means one for each core that the process may use.
     pub fn load(artifact: &Artifact, backend: Backend, threads: usize) -> Result<Self, RuntimeError> {
-        let manifest = artifact.manifest();
-        let find = |wanted: &'static str| {
-            let is_wanted = |program: &&Program| backend_name(&program.target) == wanted;
-            manifest.programs.iter().find(is_wanted).ok_or_else(|| RuntimeError::NoProgram {
-                path: artifact.path().into(),
-                wanted,
-                available: match manifest.programs.is_empty() {
-                    true => "documentation".into(),
-                    false => manifest.programs.iter().map(|p| backend_name(&p.target)).collect::<Vec<_>>().join(", "),
-                },
-            })
-        };
-        let program = find(match backend {
-            Backend::Cpu | Backend::Auto => "cpu",
-            Backend::Cuda => "cuda",
-        })?;
+        match backend {
+            Backend::Cpu => Self::load_cpu(artifact, threads),
+            Backend::Cuda => Self::load_cuda(artifact),
+            Backend::Auto => match Self::load_cuda(artifact) {
+                Err(RuntimeError::NoProgram { .. } | RuntimeError::NoCuda { .. } | RuntimeError::Arch { .. }) => {
+                    Self::load_cpu(artifact, threads)
+                }
+                loaded => loaded,
+            },
+        }
+    }
+
+    fn load_cpu(artifact: &Artifact, threads: usize) -> Result<Self, RuntimeError> {
+        let programs = programs(artifact, "cpu")?;
         let threads = if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads };
-        Ok(Session {
-            executor: Executor::Cpu(CpuProgram::load(artifact, program, threads)?),
-            inputs: manifest.inputs.clone(),
-            outputs: manifest.outputs.clone(),
-            steps: schedule::describe(program),
-        })
+        let mut refused = None;
+        for program in programs {
+            match CpuProgram::load(artifact, program, threads) {
+                Ok(loaded) => return Ok(Self::new(artifact, program, Executor::Cpu(loaded))),
+                Err(error @ RuntimeError::Cpu { .. }) => refused = refused.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| no_program(artifact, "cpu")))
+    }
+
+    fn load_cuda(artifact: &Artifact) -> Result<Self, RuntimeError> {
+        let programs = programs(artifact, "cuda")?;
+        let (loaded, index) = CudaProgram::load(artifact, &programs)?;
+        let program = programs.get(index).copied().ok_or_else(|| no_program(artifact, "cuda"))?;
+        Ok(Self::new(artifact, program, Executor::Cuda(loaded)))
+    }
+
+    fn new(artifact: &Artifact, program: &Program, executor: Executor) -> Self {
+        let manifest = artifact.manifest();
+        Session { executor, inputs: manifest.inputs.clone(), outputs: manifest.outputs.clone(), steps: schedule::describe(program) }
     }
 
     /// `cpu` or `cuda`.
     pub fn backend(&self) -> &'static str {
         match &self.executor {
             Executor::Cpu(_) => "cpu",
+            Executor::Cuda(_) => "cuda",
         }
     }
 
-    /// CPU threads that it computes on.
+    /// CPU threads that it computes on; 0 on a CUDA device.
     pub fn threads(&self) -> usize {
         match &self.executor {
             Executor::Cpu(program) => program.threads(),
+            Executor::Cuda(_) => 0,
+        }
+    }
+
+    /// The CUDA device that it runs on, if it does.
+    pub fn device(&self) -> Option<DeviceInfo> {
+        match &self.executor {
+            Executor::Cpu(_) => None,
+            Executor::Cuda(program) => Some(program.device()),
+        }
+    }
+
+    /// Nanoseconds a call, of `calls` back to back on a CUDA device with inputs and outputs left there; `None` on the CPU.
+    pub fn time_on_device(&mut self, inputs: &[&[u8]], calls: usize) -> Result<Option<f64>, RuntimeError> {
+        check_side("inputs", "input", &self.inputs, inputs.iter().map(|bytes| bytes.len()))?;
+        match &mut self.executor {
+            Executor::Cpu(_) => Ok(None),
+            Executor::Cuda(program) => program.time_on_device(inputs, calls).map(Some),
         }
     }
 
@@ -113,17 +151,21 @@ impl Session {
     pub fn run_into(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), RuntimeError> {
         self.check(inputs, outputs)?;
         match &mut self.executor {
-            Executor::Cpu(program) => program.run(inputs, outputs),
+            Executor::Cpu(program) => {
+                program.run(inputs, outputs);
+                Ok(())
+            }
+            Executor::Cuda(program) => program.run(inputs, outputs),
         }
-        Ok(())
     }
 
     /// Runs the program once and times each step; slower than [`Session::run_into`] by the cost of the clocks.
     pub fn profile(&mut self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<Vec<StepTime>, RuntimeError> {
         self.check(inputs, outputs)?;
-        Ok(match &mut self.executor {
-            Executor::Cpu(program) => program.profile(inputs, outputs),
-        })
+        match &mut self.executor {
+            Executor::Cpu(program) => Ok(program.profile(inputs, outputs)),
+            Executor::Cuda(program) => program.profile(inputs, outputs),
+        }
     }
 
     fn check(&self, inputs: &[&[u8]], outputs: &[&mut [u8]]) -> Result<(), RuntimeError> {
@@ -148,6 +190,17 @@ fn check_side(
         }
     }
     Ok(())
+}
+
+fn programs<'a>(artifact: &'a Artifact, wanted: &'static str) -> Result<Vec<&'a Program>, RuntimeError> {
+    let programs: Vec<_> = artifact.manifest().programs.iter().filter(|program| backend_name(&program.target) == wanted).collect();
+    if programs.is_empty() { Err(no_program(artifact, wanted)) } else { Ok(programs) }
+}
+
+fn no_program(artifact: &Artifact, wanted: &'static str) -> RuntimeError {
+    let names: Vec<&str> = artifact.manifest().programs.iter().map(|program| backend_name(&program.target)).collect();
+    let available = if names.is_empty() { "documentation".into() } else { names.join(", ") };
+    RuntimeError::NoProgram { path: artifact.path().into(), wanted, available }
 }
 
 fn backend_name(target: &Target) -> &'static str {
