@@ -298,7 +298,8 @@ impl<'a> Elemental<'a> {
         self.element(inner, at)
     }
 
-    fn alias_args(&mut self, region: &'a Region, operands: &[ValueId]) {
+    /// Makes a region's arguments stand for what is bound to, or defines, the operands.
+    pub(crate) fn alias_args(&mut self, region: &'a Region, operands: &[ValueId]) {
         for (&arg, &operand) in region.args.iter().zip(operands) {
             if let Some(&op) = self.defs.get(&operand) {
                 self.defs.insert(arg, op);

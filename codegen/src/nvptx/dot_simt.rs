@@ -109,7 +109,13 @@ impl Product {
         let d = &self.dot.dims;
         let at = |v: &View, i: usize| Some((*v.dims.get(i)?, *v.strides.get(i)?));
         let bad = || mismatch("dimension numbers beyond the operands' rank");
-        let mut g = Groups { batch: Group::default(), batch_out: Group::default(), rows: Group::default(), cols: Group::default(), depth: Group::default() };
+        let mut g = Groups {
+            batch: Group::default(),
+            batch_out: Group::default(),
+            rows: Group::default(),
+            cols: Group::default(),
+            depth: Group::default(),
+        };
         let mut out = o.strides.iter().copied();
         for (&i, &j) in d.lhs_batch.iter().zip(&d.rhs_batch) {
             let ((size, a), (_, b)) = at(l, i).zip(at(r, j)).ok_or_else(bad)?;
@@ -152,7 +158,8 @@ pub(crate) fn emit(arch: Arch, body: &Body, p: &Product) -> Result<Launch> {
     let (m, n, depth, batch) = (g.rows.len(), g.cols.len(), g.depth.len(), g.batch.len());
     let rows = if m > ROWS[1] { ROWS[0] } else { ROWS[1] };
     let threads = (rows * COLS / (MICRO * MICRO)) as u32;
-    let grid = [n.div_euclid(COLS) + i64::from(n % COLS != 0), m.div_euclid(rows) + i64::from(m % rows != 0), batch].map(|x| x.max(1) as u64);
+    let grid =
+        [n.div_euclid(COLS) + i64::from(n % COLS != 0), m.div_euclid(rows) + i64::from(m % rows != 0), batch].map(|x| x.max(1) as u64);
     if grid[1] > MAX_GRID_YZ || grid[2] > MAX_GRID_YZ {
         return Err(mismatch("more blocks than a grid holds"));
     }

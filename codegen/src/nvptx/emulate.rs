@@ -101,7 +101,11 @@ fn for_host(source: &Source) -> String {
         define(&format!("read.ptx.sreg.{register}"), "define i32 @()", format!("{}\n%r = call i32 %f(i32 {i})\nret i32 %r", host(0)));
     }
     define("barrier.cta.sync.aligned.all", "define void @(i32 %n)", format!("{}\ncall void %f()\nret void", host(1)));
-    define("shfl.sync.bfly.i32", "define i32 @(i32 %m, i32 %v, i32 %x, i32 %c)", format!("{}\n%r = call i32 %f(i32 %v, i32 %x)\nret i32 %r", host(2)));
+    define(
+        "shfl.sync.bfly.i32",
+        "define i32 @(i32 %m, i32 %v, i32 %x, i32 %c)",
+        format!("{}\n%r = call i32 %f(i32 %v, i32 %x)\nret i32 %r", host(2)),
+    );
     for (name, operand, flag) in [("mma.m16n8k16.row.col.f32.f32", "<2 x half>", 0), ("mma.m16n8k16.row.col.bf16", "i32", 1)] {
         let params: Vec<String> = (0..6).map(|i| format!("{operand} %w{i}")).chain((0..4).map(|i| format!("float %c{i}"))).collect();
         let mut body = format!("{}\n%w = alloca [6 x i32]\n%c = alloca [4 x float]\n", host(3));
@@ -114,7 +118,10 @@ fn for_host(source: &Source) -> String {
         let _ = writeln!(body, "call void %f(ptr %w, ptr %pw4, ptr %c, i32 {flag})");
         let mut last = String::from("poison");
         for i in 0..4 {
-            let _ = writeln!(body, "%l{i} = load float, ptr %pc{i}\n%r{i} = insertvalue {{float, float, float, float}} {last}, float %l{i}, {i}");
+            let _ = writeln!(
+                body,
+                "%l{i} = load float, ptr %pc{i}\n%r{i} = insertvalue {{float, float, float, float}} {last}, float %l{i}, {i}"
+            );
             last = format!("%r{i}");
         }
         let _ = write!(body, "ret {{float, float, float, float}} %r3");
@@ -181,7 +188,9 @@ impl Emulator {
                     for z in 0..gz {
                         for y in 0..gy {
                             for x in 0..gx {
-                                PLACE.with(|p| *p.borrow_mut() = Some(Place { thread, block: [x, y, z], warp: warp.clone(), all: all.clone() }));
+                                PLACE.with(|p| {
+                                    *p.borrow_mut() = Some(Place { thread, block: [x, y, z], warp: warp.clone(), all: all.clone() })
+                                });
                                 entry(args.as_ptr());
                                 all.wait();
                             }

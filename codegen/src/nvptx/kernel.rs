@@ -10,7 +10,7 @@ use crate::{
 };
 use icd_core::{
     arch::Arch,
-    graph::{Func, Op, ValueId},
+    graph::{Func, Op, Region, ValueId},
 };
 use std::fmt::Write;
 
@@ -59,6 +59,8 @@ pub(crate) struct Body<'a> {
     pub func: &'a Func,
     /// Operations, in any number of pieces.
     pub ops: Vec<&'a [Op]>,
+    /// A fused region among them, with the values that its arguments stand for.
+    pub region: Option<(&'a Region, &'a [ValueId])>,
     /// Values that lie in buffers, in the order of the kernel's parameters. The result's buffer is the last parameter.
     pub args: Vec<ValueId>,
     /// The value to compute.
@@ -74,6 +76,9 @@ impl<'a> Body<'a> {
         }
         for (&arg, base) in self.args.iter().zip(buffers) {
             e.bind(arg, Binding::Buffer { base: base.clone(), align: 16 });
+        }
+        if let Some((region, operands)) = self.region {
+            e.alias_args(region, operands);
         }
         e
     }

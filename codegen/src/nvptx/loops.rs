@@ -8,11 +8,16 @@
 
 use super::kernel::{Body, Kernel, Launch, MAX_GRID_X, int};
 use crate::{
-    elemental::{Affine, Index},
+    elemental::{Affine, Elemental, Index, convert, load_element, store_element},
     error::{CodegenError, Result},
     ll::{Scalar, Val},
 };
-use icd_core::{TensorType, arch::Arch};
+use icd_core::{
+    DType, TensorType,
+    arch::Arch,
+    dtype::Class,
+    graph::{Op, ValueId},
+};
 
 /// Threads of a block.
 const THREADS: u32 = 128;
@@ -126,14 +131,18 @@ fn attempt(arch: Arch, body: &Body, ty: &TensorType, v: i64, extents: &[i64]) ->
     Ok((Launch { source, grid: [grid, 1, 1], threads: THREADS }, split))
 }
 
-/// Writes a kernel that overwrites part of its last buffer: `dynamic_update_slice` in place. Arguments: the update, then the start indices.
+/// Writes a kernel that overwrites part of its last buffer: the `dynamic_update_slice` `op` in place.
 ///
 /// # Errors
 /// As [`emit`].
-pub(crate) fn emit_update(arch: Arch, body: &Body, operand: &TensorType, update: &TensorType) -> Result<Launch> {
-    let (Some((&source, starts)), true) = (body.args.split_first(), operand.rank() == update.rank()) else {
-        return Err(CodegenError::Mismatch { why: "dynamic_update_slice without operands".into() });
+pub(crate) fn emit_update(arch: Arch, body: &Body, op: &Op) -> Result<Launch> {
+    let [target, source, starts @ ..] = op.operands.as_slice() else { return Err(CodegenError::invalid(op, "operands are missing")) };
+    let (Some(operand), Some(update)) = (body.func.tensor(*target), body.func.tensor(*source)) else {
+        return Err(CodegenError::invalid(op, "an operand is no tensor"));
     };
+    if operand.rank() != update.rank() {
+        return Err(CodegenError::invalid(op, "operand and update differ in rank"));
+    }
     let v = vector(update);
     let total = update.dims.iter().product::<i64>() / v;
     let grid = blocks(total, THREADS)?;
@@ -175,10 +184,10 @@ pub(crate) fn emit_update(arch: Arch, body: &Body, operand: &TensorType, update:
             from_stride *= update.dims[d];
             to_stride *= operand.dims[d];
         }
-        let values: Vec<Val> = (0..v).map(|j| e.element(source, &Index::linear(from.offset(j)))).collect::<Result<_>>()?;
+        let values: Vec<Val> = (0..v).map(|j| e.element(*source, &Index::linear(from.offset(j)))).collect::<Result<_>>()?;
         for (j, value) in values.iter().enumerate() {
             let place = e.code.bin("add nuw nsw", &to, &Val::i64(j as i64));
-            crate::elemental::store_element(&mut e.code, operand.dtype, value, &out, &place)?;
+            store_element(&mut e.code, operand.dtype, value, &out, &place)?;
         }
         Ok(())
     })?;
@@ -188,12 +197,60 @@ pub(crate) fn emit_update(arch: Arch, body: &Body, operand: &TensorType, update:
 }
 
 /// A start index clamped to `0..=limit`, as `i64`.
-fn clamp_start(e: &mut crate::elemental::Elemental, start: icd_core::graph::ValueId, value: &Val, limit: i64) -> Result<Val> {
-    let signed = e.tensor(start)?.dtype.class() == icd_core::dtype::Class::Signed;
+fn clamp_start(e: &mut Elemental, start: ValueId, value: &Val, limit: i64) -> Result<Val> {
+    let signed = e.tensor(start)?.dtype.class() == Class::Signed;
     let wide = e.code.cast(if signed { "sext" } else { "zext" }, value, Scalar::I64);
     if !signed {
         return Ok(e.code.overloaded("umin", &[&wide, &Val::i64(limit)]));
     }
     let low = e.code.overloaded("smax", &[&wide, &Val::i64(0)]);
     Ok(e.code.overloaded("smin", &[&low, &Val::i64(limit)]))
+}
+
+/// Writes a kernel that converts `elems` contiguous elements from one float type to another.
+///
+/// # Errors
+/// Types that no kernel converts; a grid that is too large.
+pub(crate) fn emit_convert(arch: Arch, from: DType, to: DType, elems: i64) -> Result<Launch> {
+    let v = if elems % 8 == 0 { 8 } else { 1 };
+    let total = elems / v;
+    let grid = blocks(total, THREADS)?;
+    let mut k = Kernel::new(arch, THREADS);
+    let (source, target) = (k.buffer(false), k.buffer(false));
+    let (thread, block) = (k.thread(), k.block(grid.into()));
+    k.wait();
+    let (thread, block) = (k.code.cast("zext", &thread, Scalar::I64), k.code.cast("zext", &block, Scalar::I64));
+    let first = k.code.bin("mul nuw nsw", &block, &Val::i64(THREADS.into()));
+    let position = k.code.bin("add nuw nsw", &first, &thread);
+    let inside = k.code.icmp("ult", &position, &Val::i64(total));
+    let guard = k.code.begin_if(&inside);
+    let start = k.code.bin("mul nuw nsw", &position, &Val::i64(v));
+    let none = || CodegenError::Mismatch { why: format!("conversion of {from} to {to}") };
+    let mut values = Vec::new();
+    for j in 0..v {
+        let at = k.code.bin("add nuw nsw", &start, &Val::i64(j));
+        let x = load_element(&mut k.code, from, &source, &at, 16)?;
+        values.push((at, convert(&mut k.code, from, to, &x).ok_or_else(none)?));
+    }
+    for (at, value) in &values {
+        store_element(&mut k.code, to, value, &target, at)?;
+    }
+    k.code.end_if(guard);
+    let source = k.finish(&format!("convert_{from}_{to}_{elems}"));
+    Ok(Launch { source, grid: [grid, 1, 1], threads: THREADS })
+}
+
+/// Writes a one-thread kernel: `i32` 0 where the `i1` is true, else 1. Arguments: the `i1`, the `i32`.
+pub(crate) fn emit_branch_index(arch: Arch) -> Result<Launch> {
+    let mut k = Kernel::new(arch, super::kernel::WARP);
+    let (predicate, index) = (k.buffer(false), k.buffer(false));
+    let thread = k.thread();
+    k.wait();
+    let first = k.code.icmp("eq", &thread, &int(0));
+    let guard = k.code.begin_if(&first);
+    let taken = load_element(&mut k.code, DType::I1, &predicate, &Val::i64(0), 1)?;
+    let value = k.code.select(&taken, &int(0), &int(1));
+    store_element(&mut k.code, DType::I32, &value, &index, &Val::i64(0))?;
+    k.code.end_if(guard);
+    Ok(Launch { source: k.finish("branch_index"), grid: [1, 1, 1], threads: super::kernel::WARP })
 }

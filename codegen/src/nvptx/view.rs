@@ -5,7 +5,7 @@
 
 use icd_core::{
     DType, TensorType,
-    graph::{Func, Op, OpKind, Region, ValueId},
+    graph::{Func, Op, OpKind, ValueId},
 };
 use std::collections::BTreeMap;
 
@@ -60,6 +60,24 @@ impl View {
         Some(next)
     }
 
+    /// The view before an operation that only renames indices, given the one after it: writing through it puts elements where the
+    /// operation's result wants them. `operand` is the operation's operand type.
+    pub(crate) fn before(&self, kind: &OpKind, operand: &TensorType) -> Option<View> {
+        let mut earlier = View { dims: operand.dims.clone(), ..self.clone() };
+        match kind {
+            OpKind::Reshape => earlier.strides = reshaped(&self.dims, &self.strides, &operand.dims)?,
+            OpKind::Transpose { permutation } => {
+                earlier.strides = vec![0; operand.rank()];
+                for (&p, &s) in permutation.iter().zip(&self.strides) {
+                    *earlier.strides.get_mut(p)? = s;
+                }
+            }
+            OpKind::Convert => {}
+            _ => return None,
+        }
+        Some(earlier)
+    }
+
     /// Whether elements lie row-major without gaps (dimensions of size one aside).
     pub(crate) fn is_contiguous(&self) -> bool {
         let mut expected = 1;
@@ -105,9 +123,9 @@ pub(crate) struct Defs<'a> {
 }
 
 impl<'a> Defs<'a> {
-    /// Of the operations of `region` itself, not of regions inside.
-    pub(crate) fn of(region: &'a Region) -> Self {
-        Defs { by_value: region.ops.iter().flat_map(|op| op.results.iter().map(move |&r| (r, op))).collect() }
+    /// Of these operations themselves, not of regions inside them.
+    pub(crate) fn of(ops: impl IntoIterator<Item = &'a Op>) -> Self {
+        Defs { by_value: ops.into_iter().flat_map(|op| op.results.iter().map(move |&r| (r, op))).collect() }
     }
     /// The operation that defines `v`; `None` for arguments and outer values.
     pub(crate) fn get(&self, v: ValueId) -> Option<&'a Op> {
