@@ -1,3 +1,4 @@
 //! Runs hand-made artifacts, whose kernels are compiled from C, against plain Rust.
+mod cli;
 mod cpu;
 mod fixture;
