@@ -51,9 +51,11 @@ impl Session {
             Backend::Cpu => Self::load_cpu(artifact, threads),
             Backend::Cuda => Self::load_cuda(artifact),
             Backend::Auto => match Self::load_cuda(artifact) {
-                Err(RuntimeError::NoProgram { .. } | RuntimeError::NoCuda { .. } | RuntimeError::Arch { .. }) => {
-                    Self::load_cpu(artifact, threads)
-                }
+                Err(RuntimeError::NoProgram { .. }) => Self::load_cpu(artifact, threads),
+                Err(no_device @ (RuntimeError::NoCuda { .. } | RuntimeError::Arch { .. })) => match Self::load_cpu(artifact, threads) {
+                    Err(RuntimeError::NoProgram { .. }) => Err(no_device),
+                    loaded => loaded,
+                },
                 loaded => loaded,
             },
         }
@@ -198,7 +200,8 @@ fn programs<'a>(artifact: &'a Artifact, wanted: &'static str) -> Result<Vec<&'a 
 }
 
 fn no_program(artifact: &Artifact, wanted: &'static str) -> RuntimeError {
-    let names: Vec<&str> = artifact.manifest().programs.iter().map(|program| backend_name(&program.target)).collect();
+    let mut names: Vec<&str> = artifact.manifest().programs.iter().map(|program| backend_name(&program.target)).collect();
+    names.dedup();
     let available = if names.is_empty() { "documentation".into() } else { names.join(", ") };
     RuntimeError::NoProgram { path: artifact.path().into(), wanted, available }
 }
