@@ -5,6 +5,8 @@ mod dot;
 mod epilogue;
 mod lower;
 mod program;
+#[cfg(test)]
+mod program_tests;
 mod attention_mma;
 mod dot_simt;
 #[cfg(test)]

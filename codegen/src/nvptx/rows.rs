@@ -10,7 +10,7 @@
 
 use super::{
     kernel::{Body, Kernel, Launch, WARP, int},
-    loops::{blocks, result_type},
+    loops::{blocks, result_type, unflatten},
 };
 use crate::{
     elemental::{Affine, Binding, Elemental, Index, binary},
@@ -48,6 +48,8 @@ struct Step<'a> {
 /// What all reductions of the region have in common.
 struct Plan<'a> {
     steps: Vec<Step<'a>>,
+    /// Sizes of the dimensions that stay.
+    kept: Vec<i64>,
     outer: i64,
     inner: i64,
     full: bool,
@@ -90,6 +92,7 @@ fn identity(kind: Binary, dtype: DType, ty: Scalar) -> Option<Val> {
 fn plan<'a>(body: &Body<'a>) -> Result<Plan<'a>> {
     let mut steps = Vec::new();
     let mut sizes: Option<(i64, i64)> = None;
+    let mut kept = Vec::new();
     for op in body.ops.iter().flat_map(|ops| ops.iter()) {
         let OpKind::Reduce { dims } = &op.kind else { continue };
         let ([operand, init], [result]) = (op.operands.as_slice(), op.results.as_slice()) else {
@@ -104,6 +107,9 @@ fn plan<'a>(body: &Body<'a>) -> Result<Plan<'a>> {
         }
         let (outer, inner) = ty.dims.split_at(first);
         let size = (outer.iter().product(), inner.iter().product());
+        if kept.len() < outer.len() {
+            kept = outer.to_vec();
+        }
         if *sizes.get_or_insert(size) != size {
             return Err(mismatch("reductions of different shapes"));
         }
@@ -116,7 +122,7 @@ fn plan<'a>(body: &Body<'a>) -> Result<Plan<'a>> {
     if elems != outer && elems != outer * inner {
         return Err(mismatch("the result has neither the full nor the reduced shape"));
     }
-    Ok(Plan { steps, outer, inner, full: elems != outer || inner == 1 })
+    Ok(Plan { steps, kept, outer, inner, full: elems != outer || inner == 1 })
 }
 
 /// How a row is dealt out to the lanes that share it.
@@ -180,7 +186,7 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
         let inside = k.code.icmp("ult", &row, &int(plan.outer));
         k.code.begin_if(&inside)
     });
-    let row = e.atoms.variable(row, plan.outer, None);
+    let row = row_index(&mut k, &mut e, &row, &plan.kept);
     let place = e.atoms.variable(lane.clone(), deal.lanes, None);
     let lane = Lane { index: lane, place };
     for step in &plan.steps {
@@ -216,6 +222,18 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
     }
     let source = k.finish(&format!("rows_{}_{}x{}", ty.dtype, plan.outer, plan.inner));
     Ok(Launch { source, grid: [grid, 1, 1], threads })
+}
+
+/// The row's number as an index: one variable a dimension, so that indices of single dimensions need no division.
+fn row_index(k: &mut Kernel, e: &mut Elemental, row: &Val, kept: &[i64]) -> Affine {
+    let mut stride = 1;
+    let parts = unflatten(k, row, kept);
+    let mut index = Affine::default();
+    for (part, &size) in parts.iter().zip(kept).rev() {
+        index = index.plus(&e.atoms.variable(part.clone(), size, None).times(stride));
+        stride *= size;
+    }
+    index
 }
 
 fn combine(e: &mut Elemental, step: &Step, a: &Val, b: &Val) -> Result<Val> {
