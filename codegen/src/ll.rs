@@ -380,6 +380,23 @@ impl Code {
         self.call(name, ty, args)
     }
 
+    /// Calls a function of the module without result, written by `write` when the module does not have it yet. It is not inlined.
+    pub fn subroutine(&mut self, name: &str, args: &[&Val], write: impl FnOnce(&mut Code, &[Val])) {
+        if !self.unit.helpers.contains_key(name) {
+            let mut inner = Code::new();
+            let params: Vec<Val> = args.iter().enumerate().map(|(i, a)| Val::named(a.ty, format!("%p{i}"))).collect();
+            write(&mut inner, &params);
+            inner.statement("ret void");
+            let noalias = |p: &Val| if matches!(p.ty.scalar, Scalar::Ptr(_)) { format!("{} noalias {p}", p.ty) } else { p.typed() };
+            let list: Vec<String> = params.iter().map(noalias).collect();
+            let (text, unit) = inner.finish(&format!("define internal void @{name}({}) noinline #1", list.join(", ")));
+            self.unit.merge(unit);
+            self.unit.helpers.insert(name.into(), text);
+        }
+        let args: Vec<String> = args.iter().map(|a| a.typed()).collect();
+        self.statement(format_args!("call void @{name}({})", args.join(", ")));
+    }
+
     /// Opens `for iv = from; iv < to; iv += step` (signed). Close with [`Code::end_loop`].
     pub fn begin_loop(&mut self, from: &Val, to: &Val, step: &Val) -> Loop {
         let id = self.fresh();

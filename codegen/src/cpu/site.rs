@@ -1,0 +1,200 @@
+//! One kernel at its place in the program: which buffers it gets, and the frame that every native function has.
+
+use super::object::Processor;
+use crate::{
+    elemental::{Binding, Elemental},
+    error::Result,
+    ll::{Scalar, Unit, Val},
+    plan::Plan,
+    schedule::{Kernel, Schedule, Slot},
+};
+use icd_core::{
+    DType,
+    graph::{OpKind, Region, ValueId},
+    manifest::StepInfo,
+};
+
+/// A compiled kernel.
+#[derive(Clone, Debug)]
+pub struct Emitted {
+    /// Symbol of the exported function.
+    pub symbol: String,
+    /// Code; empty when it was compiled for another place already.
+    pub unit: Unit,
+    /// Independent chunks.
+    pub chunks: u64,
+    /// Scratch memory a thread.
+    pub scratch_bytes: usize,
+    /// For profiles.
+    pub info: StepInfo,
+}
+
+/// A kernel and the buffers that it gets.
+pub struct Site<'a> {
+    /// What to compute.
+    pub kernel: &'a Kernel<'a>,
+    /// The processor to compile for.
+    pub processor: &'a Processor,
+    /// Distinct buffers, in the order of the native function's parameters.
+    pub buffers: Vec<usize>,
+    /// Parameter of each argument in `kernel.args`; `None` when a packed weight replaced it.
+    pub arg_params: Vec<Option<usize>>,
+    /// Parameter of each result.
+    pub result_params: Vec<usize>,
+    /// The packed weight of a product, if its weight was packed: parameter index.
+    pub packed: Option<usize>,
+    /// Whether a whole argument is constant: the weight's name.
+    pub weights: Vec<Option<&'a icd_core::Literal>>,
+    /// Bytes that arguments and results take.
+    pub bytes: u64,
+}
+
+impl<'a> Site<'a> {
+    pub fn new(kernel: &'a Kernel<'a>, plan: &Plan, schedule: &'a Schedule<'a>, processor: &'a Processor) -> Self {
+        let mut site = Site {
+            kernel,
+            processor,
+            buffers: Vec::new(),
+            arg_params: Vec::new(),
+            result_params: Vec::new(),
+            packed: None,
+            weights: Vec::new(),
+            bytes: 0,
+        };
+        for &(_, slot) in &kernel.args {
+            let param = site.param(plan.buffer(slot));
+            site.arg_params.push(Some(param));
+            site.weights.push(weight(schedule, slot));
+            site.bytes += schedule.slots[slot].bytes as u64;
+        }
+        for &slot in &kernel.results {
+            let param = site.param(plan.buffer(slot));
+            site.result_params.push(param);
+            site.bytes += schedule.slots[slot].bytes as u64;
+        }
+        site
+    }
+
+    /// Parameter index of a program buffer, new if the kernel did not have it yet.
+    pub fn param(&mut self, buffer: usize) -> usize {
+        self.buffers.iter().position(|&b| b == buffer).unwrap_or_else(|| {
+            self.buffers.push(buffer);
+            self.buffers.len() - 1
+        })
+    }
+
+    /// Takes arguments out of the function's parameters, and puts a buffer with packed data in their place.
+    pub fn replace_args(&mut self, dropped: &[usize], packed: usize) {
+        let old = std::mem::take(&mut self.buffers);
+        let kept: Vec<Option<usize>> = self
+            .arg_params
+            .iter()
+            .enumerate()
+            .map(|(n, p)| if dropped.contains(&n) { None } else { p.and_then(|p| old.get(p).copied()) })
+            .collect();
+        self.arg_params = kept.into_iter().map(|b| b.map(|b| self.param(b))).collect();
+        let results: Vec<usize> = self.result_params.iter().filter_map(|&p| old.get(p).copied()).collect();
+        self.result_params = results.into_iter().map(|b| self.param(b)).collect();
+        self.packed = Some(self.param(packed));
+    }
+
+    /// Pointer of a parameter inside the function body.
+    pub fn pointer(&self, param: usize) -> Val {
+        Val::named(Scalar::Ptr(0), format!("%b{param}"))
+    }
+
+    /// Pointer to a result.
+    pub fn result(&self, n: usize) -> Val {
+        self.pointer(self.result_params.get(n).copied().unwrap_or(0))
+    }
+
+    /// Element type of a result.
+    pub fn result_dtype(&self, n: usize) -> DType {
+        let value = self.kernel.op.results.get(n);
+        value.and_then(|&v| self.kernel.func.tensor(v)).map_or(DType::F32, |t| t.dtype)
+    }
+
+    /// Sizes of a result.
+    pub fn result_dims(&self, n: usize) -> Vec<i64> {
+        let value = self.kernel.op.results.get(n);
+        value.and_then(|&v| self.kernel.func.tensor(v)).map(|t| t.dims.clone()).unwrap_or_default()
+    }
+
+    /// The fused region, if the operation has one.
+    pub fn region(&self) -> Option<&'a Region> {
+        match self.kernel.op.kind {
+            OpKind::Fusion(_) => self.kernel.op.regions.first(),
+            _ => None,
+        }
+    }
+
+    /// Values whose elements are the results: the region's results, or the operation's.
+    pub fn outcomes(&self) -> &'a [ValueId] {
+        self.region().map_or(&self.kernel.op.results, |r| &r.results)
+    }
+
+    /// An emitter in which all arguments are bound to their buffers.
+    pub fn elemental(&self) -> Result<Elemental<'a>> {
+        let mut e = Elemental::new(self.kernel.func, 0);
+        for &op in &self.kernel.inlined {
+            e.define(std::slice::from_ref(op));
+        }
+        e.define(std::slice::from_ref(self.kernel.op));
+        for (&(value, _), param) in self.kernel.args.iter().zip(&self.arg_params) {
+            if let Some(param) = *param {
+                e.bind(value, Binding::Buffer { base: self.pointer(param), align: 1 << 8 });
+            }
+        }
+        if let Some(region) = self.region() {
+            e.define(&region.ops);
+            e.alias_args(region, &self.kernel.op.operands);
+        }
+        Ok(e)
+    }
+
+    /// Wraps a body that uses `%b0 …`, `%scratch`, `%begin` and `%end` as the exported function of the native ABI: buffers are loaded once, and
+    /// passed on as pointers that do not alias.
+    pub fn finish(&self, symbol: String, e: Elemental<'_>, chunks: u64, scratch_bytes: usize, info: StepInfo) -> Emitted {
+        let mut code = e.code;
+        code.statement("ret void");
+        let names: Vec<String> = (0..self.buffers.len()).map(|i| format!("ptr noalias %b{i}")).collect();
+        let params = [names.as_slice(), &["ptr noalias %scratch".into(), "i64 %begin".into(), "i64 %end".into()]].concat();
+        let (body, mut unit) = code.finish(&format!("define internal void @{symbol}.body({}) noinline #1", params.join(", ")));
+        let mut entry = crate::ll::Code::new();
+        let table = Val::named(Scalar::Ptr(0), "%buffers");
+        let mut args = Vec::new();
+        for i in 0..self.buffers.len() {
+            let place = entry.gep(Scalar::Ptr(0), &table, &Val::i64(i as i64));
+            args.push(entry.load(Scalar::Ptr(0), &place, 8).typed());
+        }
+        args.extend(["ptr %scratch".into(), "i64 %begin".into(), "i64 %end".into()]);
+        entry.statement(format_args!("call void @{symbol}.body({})", args.join(", ")));
+        entry.statement("ret void");
+        let (outer, _) = entry.finish(&format!("define void @{symbol}(ptr %buffers, ptr %scratch, i64 %begin, i64 %end) #1"));
+        unit.push(body);
+        unit.push(outer);
+        Emitted { symbol, unit, chunks, scratch_bytes, info }
+    }
+}
+
+fn weight<'a>(schedule: &'a Schedule<'a>, slot: Slot) -> Option<&'a icd_core::Literal> {
+    match &schedule.slots[slot].home {
+        crate::schedule::Home::Weight(name) => schedule.weights.get(name),
+        _ => None,
+    }
+}
+
+/// Runtime value of a parameter of the native function.
+pub fn begin() -> Val {
+    Val::named(Scalar::I64, "%begin")
+}
+
+/// See [`begin`].
+pub fn end() -> Val {
+    Val::named(Scalar::I64, "%end")
+}
+
+/// Start of the thread's scratch memory.
+pub fn scratch() -> Val {
+    Val::named(Scalar::Ptr(0), "%scratch")
+}
