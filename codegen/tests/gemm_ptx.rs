@@ -82,7 +82,7 @@ fn every_tile_assembles_without_spills() {
 
 #[test]
 fn every_variant_assembles() {
-    let all = Epilogue { bias: true, activation: Activation::GeluErf, residual: true };
+    let all = Epilogue { bias: true, activation: Activation::GeluErf, residual: true, ..Epilogue::default() };
     let mut problems = Vec::new();
     for act in [DType::F16, DType::BF16] {
         for weight in
@@ -95,7 +95,7 @@ fn every_variant_assembles() {
         }
     }
     for activation in [Activation::Relu, Activation::Silu, Activation::GeluTanh] {
-        let epilogue = Epilogue { bias: true, activation, residual: false };
+        let epilogue = Epilogue { bias: true, activation, ..Epilogue::default() };
         problems.push(GemmProblem { epilogue, ..problem(16, 256, 256, W4, Arch::Sm80) });
     }
     check(&problems, 2);

@@ -118,7 +118,7 @@ pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String 
         name.push_str(problem.epilogue.activation.name());
     }
     if problem.epilogue.residual {
-        name.push_str("_residual");
+        name.push_str(if problem.epilogue.narrow_residual { "_residual16" } else { "_residual" });
     }
     name
 }
@@ -134,7 +134,8 @@ pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
         params.push(Param::Bias { dtype: problem.act });
     }
     if problem.epilogue.residual {
-        params.push(Param::Residual { dtype: problem.out });
+        let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
+        params.push(Param::Residual { dtype });
     }
     params.push(Param::Rows { value: problem.m as u32 });
     params

@@ -146,7 +146,8 @@ pub fn finish_tile<'c>(
             }
             values = values.into_iter().map(|v| activate(k, problem.epilogue.activation, v)).collect();
             if let Some(residual) = to.residual {
-                let terms = load_vector(k, problem.out, residual, index, width);
+                let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
+                let terms = load_vector(k, dtype, residual, index, width);
                 values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
             }
             store_vector(k, problem.out, to.y, index, &values);

@@ -3,9 +3,10 @@
 use super::{
     CudaOptions,
     attention::{self, Attention},
-    attention_mma, dot, dot_simt, gemm, loops, rows,
+    attention_mma, dot, dot_simt, gemm,
     kernel::{Body, Launch},
     kernel_module::{KernelModule, Param},
+    loops, rows,
     view::{Defs, View},
 };
 use crate::{
@@ -247,7 +248,8 @@ impl<'a> Lowering<'a> {
 
     fn attention(&mut self, k: &Kernel<'a>, a: &Attention<'a>, steps: &mut Vec<Step>) -> Result<()> {
         let flops = attention_flops(a);
-        let outer = |v: ValueId| k.op.regions.first().and_then(|r| r.args.iter().position(|&x| x == v)).and_then(|i| k.op.operands.get(i)).copied();
+        let outer =
+            |v: ValueId| k.op.regions.first().and_then(|r| r.args.iter().position(|&x| x == v)).and_then(|i| k.op.operands.get(i)).copied();
         let params = |v: ValueId| outer(v).and_then(|o| k.args.iter().position(|(x, _)| *x == o));
         let operand_params: Vec<usize> = a.operands.iter().filter_map(|view| params(view.source)).collect();
         let [q, key, value] = operand_params.as_slice() else {
@@ -314,7 +316,11 @@ impl<'a> Lowering<'a> {
         let out = k.results.first().map_or(usize::MAX, |s| self.plan.buffer(*s));
         let plain = a.is_plain(k.func);
         let staged = if plain { out } else { k.temporaries.first().map_or(usize::MAX, |s| self.plan.buffer(*s)) };
-        let done = if self.options.tensor_cores || matches!(a.anchor.kind, OpKind::PackedDot(_)) { self.gemm(k, a, staged, steps)? } else { false };
+        let done = if self.options.tensor_cores || matches!(a.anchor.kind, OpKind::PackedDot(_)) {
+            self.gemm(k, a, staged, steps)?
+        } else {
+            false
+        };
         if !done {
             let defs = Defs::of(a.ops.iter().chain(k.inlined.iter().copied()));
             let params = |v: ValueId| {
@@ -386,16 +392,28 @@ impl<'a> Lowering<'a> {
     fn gemm(&mut self, k: &Kernel<'a>, a: &dot::Anchored<'a>, out: usize, steps: &mut Vec<Step>) -> Result<bool> {
         let packed = matches!(a.anchor.kind, OpKind::PackedDot(_));
         let no = |why: String| {
-            if packed { Err(CodegenError::unsupported(k.op, why, "leave icd-pack out of the pipeline, or compile for another backend")) } else { Ok(false) }
+            if packed {
+                Err(CodegenError::unsupported(k.op, why, "leave icd-pack out of the pipeline, or compile for another backend"))
+            } else {
+                Ok(false)
+            }
         };
         let Some(g) = dot::gemm(k.func, a) else { return no("its epilogue has no kernel".into()) };
-        let (Some(x), Some(slot)) = (k.func.tensor(g.x), self.slot_of(k, g.x)) else { return no("its activations are not in memory".into()) };
+        let (Some(x), Some(slot)) = (k.func.tensor(g.x), self.slot_of(k, g.x)) else {
+            return no("its activations are not in memory".into());
+        };
         let (act, weight) = match &a.anchor.kind {
             OpKind::PackedDot(format) => (format.float, format.weight),
             _ => (x.dtype, WeightFormat::Dense),
         };
         let [m, n, depth] = g.sizes;
-        let epilogue = Epilogue { bias: g.epilogue.bias.is_some(), activation: g.epilogue.activation, residual: g.epilogue.residual.is_some() };
+        let residual_type = g.epilogue.residual.and_then(|v| k.func.tensor(v)).map(|t| t.dtype);
+        let epilogue = Epilogue {
+            bias: g.epilogue.bias.is_some(),
+            activation: g.epilogue.activation,
+            residual: residual_type.is_some(),
+            narrow_residual: residual_type == Some(act) && g.out != act,
+        };
         let problem = GemmProblem { m, n, k: depth, act, out: g.out, weight, epilogue, arch: self.options.arch };
         if !packed && self.weight_of(k, g.w).is_none_or(|(_, l)| l.ty().dtype != act) {
             return Ok(false);
@@ -404,10 +422,12 @@ impl<'a> Lowering<'a> {
             Ok(module) => module,
             Err(e) => return no(e.to_string()),
         };
-        let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, act).map(Some)) else { return no("its bias has another type".into()) };
+        let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, act).map(Some)) else {
+            return no("its bias has another type".into());
+        };
         let residual = match g.epilogue.residual {
             None => None,
-            Some(v) if k.func.tensor(v).is_some_and(|t| t.dtype == g.out) => self.slot_of(k, v).map(|s| self.plan.buffer(s)),
+            Some(v) if residual_type == Some(g.out) || epilogue.narrow_residual => self.slot_of(k, v).map(|s| self.plan.buffer(s)),
             Some(_) => return no("its residual has another type than its result".into()),
         };
         let weights = if packed {
@@ -426,17 +446,22 @@ impl<'a> Lowering<'a> {
             if !x.dtype.is_float() {
                 return no(format!("activations of type {}", x.dtype));
             }
-            let Some(narrow) = k.temporaries.last().map(|s| self.plan.buffer(*s)) else { return no("no room for converted activations".into()) };
+            let Some(narrow) = k.temporaries.last().map(|s| self.plan.buffer(*s)) else {
+                return no("no room for converted activations".into());
+            };
             let elems = x.elems().unwrap_or(0) as i64;
             let launch = loops::emit_convert(self.options.arch, x.dtype, act, elems)?;
-            let info = StepInfo { label: format!("convert {} {act}", x.dtype), bytes: elems as u64 * (x.dtype.bytes() as u64 + 2), flops: 0 };
+            let info =
+                StepInfo { label: format!("convert {} {act}", x.dtype), bytes: elems as u64 * (x.dtype.bytes() as u64 + 2), flops: 0 };
             let step = self.launch(launch, &[activations, narrow], info);
             steps.push(step);
             activations = narrow;
         }
         let kind = if packed { "w4" } else { "w16" };
         let label = format!("dot {m}x{depth}x{n} {kind}{}", dot::describe(&g.epilogue));
-        let moved = self.buffers.get(weights).map_or(0, |b| b.bytes) + m * depth * act.bytes() + m * n * g.out.bytes() * (1 + usize::from(epilogue.residual));
+        let moved = self.buffers.get(weights).map_or(0, |b| b.bytes)
+            + m * depth * act.bytes()
+            + m * n * g.out.bytes() * (1 + usize::from(epilogue.residual));
         let info = StepInfo { label, bytes: moved as u64, flops: 2 * (m * n * depth) as u64 };
         let step = self.module_step(module, weights, activations, out, bias, residual, info)?;
         steps.push(step);
@@ -486,7 +511,10 @@ impl<'a> Lowering<'a> {
         }
         let (name, literal) = self.weight_of(k, v)?;
         let values = literal.to_f32()?;
-        let bits: Vec<u16> = values.iter().map(|x| if act == DType::BF16 { half::bf16::from_f32(*x).to_bits() } else { half::f16::from_f32(*x).to_bits() }).collect();
+        let bits: Vec<u16> = values
+            .iter()
+            .map(|x| if act == DType::BF16 { half::bf16::from_f32(*x).to_bits() } else { half::f16::from_f32(*x).to_bits() })
+            .collect();
         let converted = Literal::from_slice(literal.ty().with_dtype(act), &bits).ok()?;
         Some(self.add_weight(format!("{name}.{act}"), converted))
     }
@@ -507,7 +535,12 @@ impl<'a> Lowering<'a> {
 
 fn dot_flops(func: &Func, a: &dot::Anchored) -> u64 {
     let OpKind::DotGeneral(dot) = &a.anchor.kind else { return 0 };
-    let depth = a.anchor.operands.first().and_then(|v| func.tensor(*v)).map_or(0, |t| dot.dims.lhs_contract.iter().filter_map(|&d| t.dims.get(d)).product::<i64>());
+    let depth = a
+        .anchor
+        .operands
+        .first()
+        .and_then(|v| func.tensor(*v))
+        .map_or(0, |t| dot.dims.lhs_contract.iter().filter_map(|&d| t.dims.get(d)).product::<i64>());
     2 * depth as u64 * func.tensor(a.anchor.result()).and_then(TensorType::elems).unwrap_or(0) as u64
 }
 

@@ -43,6 +43,9 @@ pub struct Epilogue {
     pub activation: Activation,
     /// Adds a matrix `[m][n]` of the output's type after the activation.
     pub residual: bool,
+    /// The residual has the activation's type although the output is `f32`.
+    #[serde(default)]
+    pub narrow_residual: bool,
 }
 
 /// `Y[m][n] = epilogue(X[m][k] · W[k][n])`, all row-major and contiguous, accumulated in f32.
@@ -57,7 +60,7 @@ pub struct GemmProblem {
     pub k: usize,
     /// Type of `X`, of the bias, and of dense weights and scales: `f16` or `bf16`.
     pub act: DType,
-    /// Type of `Y` and of the residual: the activation's or `f32`.
+    /// Type of `Y` and, unless narrow, of the residual: the activation's or `f32`.
     pub out: DType,
     /// What the weights are.
     pub weight: WeightFormat,
