@@ -3,6 +3,7 @@
 pub mod export;
 pub mod ffi;
 pub mod import;
+pub mod register;
 pub mod store;
 
 mod attr_text;

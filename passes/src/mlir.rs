@@ -1,6 +1,7 @@
 //! Passes on MLIR modules: import, run, export.
 
 use crate::{PassContext, PassError, PassInfo, PassStats, Remark, RemarkKind};
+use icd_ir::register::{MlirPass, PassSpec, emit_remark, register_pass};
 use icd_ir::{ExportError, ImportError, WeightStore};
 use melior::ir::OperationRef;
 use std::sync::{Mutex, PoisonError};
@@ -47,4 +48,46 @@ pub fn run_on_module(info: &PassInfo, options: &str, module: OperationRef<'_, '_
 /// Whether a remark is worth a line on the terminal by default: something the user hoped for did not happen.
 pub fn is_shown_by_default(remark: &Remark) -> bool {
     remark.kind == RemarkKind::Missed
+}
+
+/// A pass of the table, as MLIR runs it.
+struct TablePass {
+    info: &'static PassInfo,
+    options: String,
+}
+
+impl MlirPass for TablePass {
+    fn parse_options(&mut self, text: &str) -> Result<(), String> {
+        self.info.build(text).map_err(|e| e.to_string())?;
+        self.options = text.into();
+        Ok(())
+    }
+
+    fn run(&mut self, op: OperationRef<'_, '_>) -> Result<(), String> {
+        for remark in run_on_module(self.info, &self.options, op).map_err(|e| e.to_string())? {
+            if is_shown_by_default(&remark) {
+                emit_remark(op, remark.loc, &format!("{}: {}", remark.pass, remark.message));
+            }
+        }
+        Ok(())
+    }
+
+    fn clone_pass(&self) -> Box<dyn MlirPass> {
+        Box::new(TablePass { info: self.info, options: self.options.clone() })
+    }
+}
+
+/// Registers every pass of the table with MLIR. Only the first call in a process does anything.
+pub fn register_passes() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for info in crate::registry() {
+            register_pass(PassSpec {
+                argument: info.flag.into(),
+                description: info.summary.into(),
+                op_name: "builtin.module".into(),
+                make: Box::new(move || Box::new(TablePass { info, options: String::new() })),
+            });
+        }
+    });
 }

@@ -1,0 +1,8 @@
+include "Base.td"
+include "Attrs.td"
+include "Elementwise.td"
+include "Shape.td"
+include "Contraction.td"
+include "Region.td"
+include "Collective.td"
+include "Misc.td"
