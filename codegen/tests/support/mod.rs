@@ -1,5 +1,7 @@
 //! Loading of generated shared objects into the test process.
 
+pub(crate) mod executor;
+
 use libloading::Library;
 use std::io::Write;
 
