@@ -8,6 +8,7 @@
 pub mod bind_weights;
 pub mod context;
 pub mod convert;
+pub mod egraph;
 pub mod fuse;
 pub mod mlir;
 pub mod options;

@@ -31,6 +31,7 @@ mod inline;
 mod shape;
 mod structure;
 
+pub(crate) use cse::{literal_key, template_key};
 pub(crate) use dot::free_dims;
 pub(crate) use elementwise::float;
 

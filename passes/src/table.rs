@@ -3,6 +3,7 @@
 use crate::{
     Pass,
     convert::FloatType,
+    egraph::Target,
     options::{self, Names, OptionError, OptionInfo, OptionValue},
     pack::PackArch,
     quantize::Scheme,
@@ -108,6 +109,12 @@ passes! {
     }
     convert::Convert(ConvertOptions) => "icd-convert", "let matrix products read another float type; accumulation, norms and softmax keep theirs", {
         to: FloatType = FloatType::F16, "float type that products and gathered tables are rounded to";
+    }
+    egraph::Egraph(EgraphOptions) => "icd-egraph", "rewrite by equality saturation and take the program with the least predicted time", {
+        node_limit: usize = 50000, "stop when the e-graph has this many nodes";
+        iter_limit: usize = 12, "stop after this many rounds of all rules";
+        reassociate: bool = false, "also apply rules that move roundings";
+        target: Target = Target::Gpu, "machine to predict the time of";
     }
     pack::Pack(PackOptions) => "icd-pack", "lay constant weights out in the byte order that kernels read", {
         arch: PackArch = PackArch::Sm90a, "instruction set of the kernels";

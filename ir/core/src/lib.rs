@@ -4,6 +4,7 @@
 
 pub mod arch;
 pub mod artifact;
+pub mod cost;
 pub mod dtype;
 pub mod graph;
 pub mod layout;

@@ -111,6 +111,12 @@ fn write_value(out: &mut String, v: ValueId, local: &BTreeMap<ValueId, usize>) {
     }
 }
 
+/// Equal keys mean operations that are equal up to their operands.
+pub(crate) fn template_key(func: &Func, op: &Op) -> String {
+    let merger = Merger { func, scopes: Vec::new(), renamed: BTreeMap::new(), merged: 0 };
+    merger.key(&Op { operands: Vec::new(), ..op.clone() })
+}
+
 /// Above this, a literal is identified by where its bytes lie instead of by content.
 const HASHED_BYTES: usize = 1 << 16;
 

@@ -1,0 +1,115 @@
+//! Rewrites programs by equality saturation: all rules at once, then the cheapest program that they reach.
+//!
+//! *Before*
+//! ```mlir
+//! %q = stablehlo.dot_general %x, %wq    %k = stablehlo.dot_general %x, %wk    %v = stablehlo.dot_general %x, %wv
+//! %t = stablehlo.transpose %q, dims = [1, 0]
+//! %u = stablehlo.transpose %t, dims = [1, 0]
+//! ```
+//! *After*
+//! ```mlir
+//! %m = stablehlo.dot_general %x, %wqkv
+//! %u = stablehlo.slice %m [0:64, 0:384]    …
+//! ```
+//!
+//! The rules are listed by `icd_passes::egraph::rules_markdown`; those that move roundings run only with `reassociate=true`. Extraction counts
+//! shared values once and predicts time with a roofline; weights that rules combine are computed here, once.
+//!
+//! *What it never does*: let the clock decide anything; move operations with side effects or ones that the graph does not model.
+//!
+//! *Cost*: bounded by `node-limit` and `iter-limit`; which of them stopped it is reported.
+
+mod extract;
+mod fold_weights;
+mod region;
+mod rules;
+mod terms;
+
+#[cfg(test)]
+mod rule_tests;
+
+use crate::{EgraphOptions, Pass, PassContext, PassError, options::choice, simplify::simplify_func};
+use icd_core::{
+    cost::Machine,
+    graph::{Func, Module, remove_dead},
+};
+use rules::{FAMILIES, Limits, Rule, Soundness};
+pub use rules::rules_markdown;
+
+choice! {
+    /// Machine that extraction predicts the time of.
+    Target {
+        Gpu "gpu" "Data-centre GPU.",
+        Cpu "cpu" "A few CPU cores.",
+    }
+}
+
+impl Target {
+    fn machine(self) -> &'static Machine {
+        match self {
+            Target::Gpu => &Machine::GPU,
+            Target::Cpu => &Machine::CPU,
+        }
+    }
+}
+
+/// `icd-egraph`.
+pub struct Egraph {
+    /// Options.
+    pub options: EgraphOptions,
+}
+
+impl Pass for Egraph {
+    fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {
+        let rules: Vec<&Rule> = FAMILIES
+            .iter()
+            .flat_map(|(_, rules)| rules.iter())
+            .filter(|r| self.options.reassociate || r.soundness != Soundness::Reassociates)
+            .collect();
+        for func in &mut module.funcs {
+            if func.body.ops.is_empty() {
+                continue;
+            }
+            self.rewrite(func, &rules, cx);
+            fold_weights::run(func, cx)?;
+            remove_dead(func);
+            simplify_func(func, 0, cx)?;
+        }
+        Ok(())
+    }
+}
+
+impl Egraph {
+    fn rewrite(&self, func: &mut Func, rules: &[&Rule], cx: &mut PassContext) {
+        let limits = Limits { nodes: self.options.node_limit, iterations: self.options.iter_limit };
+        let mut terms = terms::Terms::new();
+        let region = func.body.clone();
+        let imported = region::import(&mut terms, func, &region);
+        let saturation = rules::saturate(&mut terms, rules, limits);
+        let extraction = extract::extract(&terms, &imported.roots, &saturation.joint, self.options.target.machine());
+        let written = extraction.as_ref().and_then(|e| region::export(&terms, e, &imported, func, &region));
+        cx.row(
+            "functions",
+            serde_json::json!({
+                "function": &*func.name,
+                "stop": saturation.stop,
+                "iterations": saturation.iterations,
+                "nodes": terms.egraph.total_size(),
+                "classes": terms.egraph.number_of_classes(),
+                "applied": saturation.applied,
+                "rewritten": written.is_some(),
+                "predicted_us_greedy": extraction.as_ref().map(|e| e.greedy_us),
+                "predicted_us": extraction.as_ref().map(|e| e.final_us),
+                "moves_tried": extraction.as_ref().map(|e| e.moves_tried),
+                "moves_kept": extraction.as_ref().map(|e| e.moves_kept),
+                "extraction_stop": extraction.as_ref().map(|e| e.stop),
+            }),
+        );
+        for (rule, n) in &saturation.applied {
+            cx.count(rule, *n);
+        }
+        if let Some(written) = written {
+            func.body = written;
+        }
+    }
+}
