@@ -25,6 +25,7 @@ use icd_core::{
     problem::GemmProblem,
 };
 use inkwell::context::Context;
+use std::cell::RefCell;
 
 /// Family name.
 pub const NAME: &str = "decode";
@@ -72,7 +73,7 @@ impl Tile {
         self.weight_bytes(format) + if self.x_ring { self.rows() * self.x_pitch() } else { 0 }
     }
     const fn sums(self) -> SumTile {
-        SumTile { rows: self.rows(), cols: TILE_N as u32 * self.n_tiles, splits: self.warps_k, blocks: 1 }
+        SumTile { rows: self.rows(), cols: TILE_N as u32 * self.n_tiles }
     }
     fn barriers_at(self, format: &PackFormat) -> u32 {
         self.stages * self.stage_bytes(format)
@@ -85,7 +86,7 @@ impl Tile {
         if self.is_single_round(format) { 0 } else { (self.barriers_at(format) + 16 * self.stages).next_multiple_of(128) }
     }
     fn shared_bytes(self, format: &PackFormat) -> u32 {
-        (self.barriers_at(format).max(self.sums_at(format) + self.sums().bytes()) + 16 * self.stages).next_multiple_of(128)
+        (self.barriers_at(format).max(self.sums_at(format) + self.warps_k * self.sums().bytes()) + 16 * self.stages).next_multiple_of(128)
     }
     fn name(self) -> String {
         let Tile { n_tiles, m_frags, warps_n, warps_k, stages, blocks, x_ring } = self;
@@ -104,14 +105,21 @@ const TILES: &[(u32, u32, u32, u32, bool)] = &[
     (2, 1, 8, 4, false),
     (6, 1, 8, 2, false),
     (7, 1, 8, 2, false),
-    (8, 2, 4, 3, false),
-    (4, 2, 4, 6, false),
-    (4, 2, 4, 3, true),
+    (3, 1, 8, 4, false),
+    (4, 1, 4, 6, false),
+    (2, 1, 4, 10, false),
+    (6, 1, 4, 4, false),
+    (4, 1, 4, 3, true),
+    (2, 1, 4, 4, true),
+    (4, 1, 4, 2, true),
+    (6, 1, 4, 2, true),
+    (7, 1, 4, 2, true),
     (4, 1, 8, 2, true),
+    (2, 1, 8, 2, true),
+    (2, 1, 8, 3, true),
+    (4, 2, 4, 3, true),
     (6, 2, 4, 2, true),
     (8, 2, 4, 2, true),
-    (14, 2, 4, 1, true),
-    (2, 1, 8, 3, true),
 ];
 
 /// Four-bit or dense weights, at most 32 rows, `k` a multiple of 128, an architecture with bulk copies.
@@ -142,7 +150,7 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
         for blocks in [sms, 2 * sms] {
             let tile = Tile { n_tiles: wide, m_frags, warps_n, warps_k, stages, blocks: blocks.min(n_tiles), x_ring };
             let fits = tile.shared_bytes(format) <= problem.arch.shared_bytes_per_block();
-            let is_register_hungry = !x_ring && m_frags > 2;
+            let is_register_hungry = (!x_ring && m_frags > 2) || (wide / warps_n * m_frags > 16);
             if fits && !is_register_hungry && !all.contains(&tile) {
                 all.push(tile);
             }
@@ -464,6 +472,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             m_frags: tile.m_frags,
             tile_stride: tile.warps_k * tile_bytes,
             lane: self.lane,
+            partial: RefCell::default(),
         };
         product.multiply(k.add(stage, k.mul_c(first, tile_bytes)), &load_x, acc);
     }
@@ -495,7 +504,8 @@ impl<'k, 'c> Generator<'k, 'c> {
             col_end: k.min(end, k.int(self.problem.n as u32)),
         };
         let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, STORE_COLUMNS) };
-        finish_tile(k, self.problem, sums, base, to, workers);
+        let sources: Vec<Int> = (0..tile.warps_k).map(|s| k.add_c(base, s * sums.bytes())).collect();
+        finish_tile(k, self.problem, sums, &sources, to, workers);
         if !tile.is_single_round(&self.format) {
             k.named_barrier(1, tile.consumers());
         }

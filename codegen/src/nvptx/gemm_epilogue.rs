@@ -2,7 +2,7 @@
 //! rounding, written in whole 16-byte pieces.
 //!
 //! ```text
-//! shared: sums[split 0..splits][row 0..tile_m][column 0..tile_n + 4]  f32
+//! shared: sums[row 0..rows][column 0..cols + 4]  f32, one such array a source
 //! ```
 //!
 //! Four columns of padding make the fragment-order writes free of bank conflicts, and the row-order reads too when the columns are a multiple of
@@ -18,17 +18,13 @@ use icd_core::{
 const PAD: u32 = 4;
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
-/// Shape of a block's sums in shared memory.
+/// Shape of an array of sums in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SumTile {
-    /// Rows of the output that the block computes.
+    /// Rows of the output.
     pub rows: u32,
-    /// Columns of the output that the block computes, a multiple of 16.
+    /// Columns of the output, a multiple of 16.
     pub cols: u32,
-    /// Partial sums of each within the block.
-    pub splits: u32,
-    /// Blocks of a cluster that each hold such sums; 1 when the block has them all.
-    pub blocks: u32,
 }
 
 impl SumTile {
@@ -38,11 +34,11 @@ impl SumTile {
     }
     /// Shared memory that the sums take.
     pub const fn bytes(self) -> u32 {
-        self.splits * self.rows * self.pitch() * 4
+        self.rows * self.pitch() * 4
     }
     /// Byte offset of a sum.
-    pub const fn at(self, split: u32, row: u32, col: u32) -> u32 {
-        ((split * self.rows + row) * self.pitch() + col) * 4
+    pub const fn at(self, row: u32, col: u32) -> u32 {
+        (row * self.pitch() + col) * 4
     }
 }
 
@@ -118,16 +114,16 @@ fn gelu_erf<'c>(k: &KernelBuilder<'c>, x: Float<'c>) -> Float<'c> {
 pub fn store_fragment<'c>(k: &KernelBuilder<'c>, tile: SumTile, address: Int<'c>, row: u32, col: u32, acc: &[Var<'c>]) {
     for (z, var) in acc.iter().enumerate() {
         let (z_row, z_col) = (z as u32 & 1, z as u32 >> 1);
-        k.store_shared_float(address, tile.at(0, row + z_row, col + 8 * z_col), k.get_float(*var));
+        k.store_shared_float(address, tile.at(row + z_row, col + 8 * z_col), k.get_float(*var));
     }
 }
 
-/// Adds up the splits and stores the block's part of the output, shared out among `workers`.
+/// Adds up `sources` (addresses of arrays of sums, in this order) and stores the block's part of the output, shared out among `workers`.
 pub fn finish_tile<'c>(
     k: &KernelBuilder<'c>,
     problem: &GemmProblem,
     tile: SumTile,
-    sums: Int<'c>,
+    sources: &[Int<'c>],
     to: Destination<'c>,
     workers: Workers<'c>,
 ) {
@@ -137,8 +133,8 @@ pub fn finish_tile<'c>(
         let (row, col) = (k.div_c(piece, across), k.mul_c(k.rem_c(piece, across), width));
         let (m, column) = (k.add(to.row0, row), k.add(to.col0, col));
         k.when(k.and(k.less(m, to.rows), k.less(column, to.col_end)), || {
-            let at = k.add(sums, k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2));
-            let mut values = sum_splits(k, tile, at, width);
+            let offset = k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2);
+            let mut values = add_sources(k, sources, offset, width);
             let index = k.add(k.mul(k.to_long(m), k.long(problem.n as u64)), k.to_long(column));
             if let Some(bias) = to.bias {
                 let terms = load_vector(k, problem.act, bias, k.to_long(column), width);
@@ -155,20 +151,17 @@ pub fn finish_tile<'c>(
     });
 }
 
-fn sum_splits<'c>(k: &KernelBuilder<'c>, tile: SumTile, at: Int<'c>, width: u32) -> Vec<Float<'c>> {
-    let (piece, pieces) = ((width * 4).min(16), (width * 4).div_ceil(16));
-    let load = |block: u32, split: u32| -> Vec<Float<'c>> {
-        let start = tile.at(split, 0, 0);
-        let words = |q: u32| match (tile.blocks, piece) {
-            (1, 4) => vec![k.load_shared_4(at, start)],
-            (1, 8) => k.load_shared_8(at, start).to_vec(),
-            (1, _) => k.load_shared_16(at, start + 16 * q).to_vec(),
-            _ => k.load_cluster(k.map_shared(at, block), start + 16 * q, piece),
+fn add_sources<'c>(k: &KernelBuilder<'c>, sources: &[Int<'c>], offset: Int<'c>, width: u32) -> Vec<Float<'c>> {
+    let load = |source: &Int<'c>| -> Vec<Float<'c>> {
+        let at = k.add(*source, offset);
+        let words = match width {
+            1 => vec![k.load_shared_4(at, 0)],
+            2 => k.load_shared_8(at, 0).to_vec(),
+            _ => (0..width / 4).flat_map(|q| k.load_shared_16(at, 16 * q)).collect(),
         };
-        (0..pieces).flat_map(words).map(|v| k.as_float(v)).collect()
+        words.into_iter().map(|v| k.as_float(v)).collect()
     };
-    let places = (0..tile.blocks).flat_map(|b| (0..tile.splits).map(move |s| (b, s)));
-    let all: Vec<Vec<Float>> = places.map(|(b, s)| load(b, s)).collect();
+    let all: Vec<Vec<Float>> = sources.iter().map(load).collect();
     all.into_iter().reduce(|acc, more| acc.into_iter().zip(more).map(|(a, b)| k.fadd(a, b)).collect()).unwrap_or_default()
 }
 
@@ -206,10 +199,10 @@ mod tests {
     #[test]
     fn sums_are_written_and_read_without_bank_conflicts() {
         for cols in (16..=256).step_by(16) {
-            let tile = SumTile { rows: 8, cols, splits: 1, blocks: 1 };
-            let write = |lane: u64| u64::from(tile.at(0, 2 * (lane as u32 & 3), lane as u32 >> 2));
+            let tile = SumTile { rows: 8, cols };
+            let write = |lane: u64| u64::from(tile.at(2 * (lane as u32 & 3), lane as u32 >> 2));
             assert!(bank_conflicts(write, 4).is_conflict_free(), "{cols}");
-            let read = |lane: u64| u64::from(tile.at(0, lane as u32 * 4 / cols, lane as u32 * 4 % cols));
+            let read = |lane: u64| u64::from(tile.at(lane as u32 * 4 / cols, lane as u32 * 4 % cols));
             assert!(!cols.is_multiple_of(32) || bank_conflicts(read, 16).is_conflict_free(), "{cols}");
         }
     }

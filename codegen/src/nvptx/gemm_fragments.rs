@@ -9,12 +9,16 @@
 //!
 //! fp16: (word & 0x000f000f) | 0x64006400 = 1024 + code        (word & 0x00f000f0) | 0x64006400 = 1024 + 16 code
 //! bf16: (word & 0x000f000f) | 0x43004300 = 128 + code
+//! fp16 subnormals: word & 0x000f000f = code · 2^-24            word & 0x00f000f0 = 16 code · 2^-24
 //! ```
+//!
+//! Tensor cores multiply subnormals exactly, so where the scales multiply f32 sums anyway ([`subnormal_fragment`]) a fragment costs no arithmetic but
+//! masks; the center is subtracted from the sum, times the sum of the activations that one more product with [`unit_fragment`] yields.
 
 use crate::nvptx::ptx_builder::{Float, Int, KernelBuilder};
 use icd_core::{
     DType,
-    pack_format::{PackFormat, TILE_N, WeightFormat},
+    pack_format::{PackFormat, TILE_N, W4_MIDDLE, WeightFormat},
 };
 
 const F16_1024: u32 = 0x6400_6400;
@@ -102,6 +106,30 @@ pub fn dequantize_w4<'c>(k: &KernelBuilder<'c>, float: DType, word: Int<'c>, cen
             [low(word), high(word), low(upper), high(upper)]
         }
     }
+}
+
+/// Factors of a [`subnormal_fragment`]'s columns `g` and `g + 8`.
+pub const SUBNORMAL_FACTORS: [f32; 2] = [1.0 / (1 << 24) as f32, 1.0 / (1 << 20) as f32];
+
+/// One word of codes to an A fragment of fp16 numbers `code` times [`SUBNORMAL_FACTORS`], exact.
+pub fn subnormal_fragment<'c>(k: &KernelBuilder<'c>, word: Int<'c>) -> [Int<'c>; 4] {
+    let upper = k.shr_c(word, 8);
+    [k.and_c(word, LOW_NIBBLES), k.and_c(word, HIGH_NIBBLES), k.and_c(upper, LOW_NIBBLES), k.and_c(upper, HIGH_NIBBLES)]
+}
+
+/// The A fragment of codes that are all one, as [`subnormal_fragment`] would have it.
+pub fn unit_fragment<'c>(k: &KernelBuilder<'c>) -> [Int<'c>; 4] {
+    [0x0001_0001, 0x0010_0010, 0x0001_0001, 0x0010_0010].map(|v| k.int(v))
+}
+
+/// Minus the centers of a lane's columns `g` and `g + 8`, for group `row` of the tile at `tile`.
+pub fn negative_centers<'c>(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, group: Int<'c>, row: u32) -> [Float<'c>; 2] {
+    if !format.has_zeros() {
+        return [k.float(-f32::from(W4_MIDDLE)); 2];
+    }
+    let start = format.zeros_at() as u32 + row * TILE_N as u32;
+    let at = k.add(tile, group);
+    [0, 8].map(|column| k.fneg(k.to_float(k.load_shared_1(at, start + column))))
 }
 
 /// Multiplies a fragment by the scales of its columns.

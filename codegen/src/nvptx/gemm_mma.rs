@@ -27,6 +27,7 @@ use icd_core::{
     problem::GemmProblem,
 };
 use inkwell::context::Context;
+use std::cell::RefCell;
 
 /// Family name.
 pub const NAME: &str = "mma";
@@ -77,11 +78,11 @@ impl Tile {
         self.weight_bytes(format) + self.rows() * self.x_pitch()
     }
     const fn sums(self) -> SumTile {
-        SumTile { rows: self.rows(), cols: self.cols(), splits: self.warps_k, blocks: 1 }
+        SumTile { rows: self.rows(), cols: self.cols() }
     }
     /// Shared memory of the block.
     fn shared_bytes(self, format: &PackFormat) -> u32 {
-        (self.stages * self.stage_bytes(format)).max(self.sums().bytes())
+        (self.stages * self.stage_bytes(format)).max(self.warps_k * self.sums().bytes())
     }
     fn name(self) -> String {
         let Tile { warps_n, warps_m, warps_k, stages, .. } = self;
@@ -316,7 +317,8 @@ impl<'k, 'c> Generator<'k, 'c> {
         }
         k.barrier();
         let width = vector(self.problem, 8);
-        finish_tile(k, self.problem, sums, self.shared, self.to, Workers { thread: self.thread, threads: tile.threads(), width });
+        let sources: Vec<Int> = (0..tile.warps_k).map(|s| k.add_c(self.shared, s * sums.bytes())).collect();
+        finish_tile(k, self.problem, sums, &sources, self.to, Workers { thread: self.thread, threads: tile.threads(), width });
     }
 
     /// Moves the load position by one stage.
@@ -421,6 +423,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             m_frags: tile.m_frags,
             tile_stride: tile.warps_k * tile_bytes,
             lane: self.lane,
+            partial: RefCell::default(),
         };
         product.multiply(tiles, &load_x, acc);
     }

@@ -4,13 +4,19 @@
 //! [`icd_core::layout::k_order_lane16`]; the words of 4-bit codes are read for two pairs at once.
 
 use crate::nvptx::{
-    gemm_fragments::{Center, Scales, dequantize_w4, scale_fragment},
-    ptx_builder::{Int, KernelBuilder, Var},
+    gemm_fragments::{
+        Center, SUBNORMAL_FACTORS, Scales, dequantize_w4, negative_centers, scale_fragment, subnormal_fragment, unit_fragment,
+    },
+    ptx_builder::{Float, Int, KernelBuilder, Var},
 };
-use icd_core::pack_format::{PackFormat, WeightFormat};
+use icd_core::{
+    DType,
+    pack_format::{PackFormat, WeightFormat},
+};
+use std::cell::RefCell;
 
-/// Row fragments up to which scales multiply f32 sums of a group instead of weights.
-const SCALE_SUMS_UP_TO: u32 = 2;
+/// Fragments of a warp up to which scales multiply the f32 sums of a group instead of weights: they need as many registers again.
+const SCALE_SUMS_UP_TO: u32 = 16;
 const PAIRS: u32 = 4;
 /// Bytes of codes for two pairs, and of dense weights for one instruction.
 const LANE_PIECES: u32 = 512;
@@ -29,6 +35,8 @@ pub struct WarpProduct<'k, 'c> {
     pub tile_stride: u32,
     /// Lane index.
     pub lane: Int<'c>,
+    /// Sums of the group of rows at hand; empty at first.
+    pub partial: RefCell<Vec<Var<'c>>>,
 }
 
 impl<'c> WarpProduct<'_, 'c> {
@@ -62,50 +70,89 @@ impl<'c> WarpProduct<'_, 'c> {
     }
 
     fn multiply_w4(&self, tiles: Int<'c>, load_x: &dyn Fn(u32, u32) -> [Int<'c>; 4], acc: &[Var<'c>]) {
-        let (k, float) = (self.k, self.format.float);
+        let k = self.k;
         let pairs_a_group = PAIRS / self.format.groups_per_tile() as u32;
-        let scales_sums = self.m_frags <= SCALE_SUMS_UP_TO;
-        let column = k.shr_c(self.lane, 2);
         let strips: Vec<Int> = (0..self.n_tiles).map(|i| k.add_c(tiles, i * self.tile_stride)).collect();
         let per_tile = (self.m_frags * 4) as usize;
-        let partial = if scales_sums { k.float_vars(acc.len()) } else { acc.to_vec() };
-        let (mut words, mut centers, mut scales) = (Vec::new(), Vec::new(), Vec::new());
+        let scales_sums = self.format.float == DType::F16 && self.n_tiles * self.m_frags <= SCALE_SUMS_UP_TO;
+        let mut words = Vec::new();
         for pair in 0..PAIRS {
-            let group = pair / pairs_a_group;
             if pair % 2 == 0 {
                 let at = |s: &Int<'c>| k.load_shared_16(k.add(*s, k.shl_c(self.lane, 4)), pair / 2 * LANE_PIECES);
                 words = strips.iter().map(at).collect::<Vec<[Int; 4]>>();
             }
-            if pair % pairs_a_group == 0 {
-                centers = strips.iter().map(|s| Center::load(k, self.format, *s, column, group)).collect();
-                scales = strips.iter().map(|s| Scales::load(k, self.format, *s, column, group)).collect();
-            }
             let x: Vec<[Int; 4]> = (0..self.m_frags).map(|j| load_x(pair, j)).collect();
-            for (i, target) in partial.chunks_exact(per_tile).enumerate() {
-                for s in 0..2 {
-                    let word = words[i][(pair as usize % 2) * 2 + s as usize];
-                    let mut a = dequantize_w4(k, float, word, centers[i]);
-                    if !scales_sums {
-                        a = scale_fragment(k, float, a, scales[i].pairs(k));
-                    }
-                    self.step(target, a, &x, s);
-                }
-            }
-            if scales_sums && (pair + 1) % pairs_a_group == 0 {
-                for (i, by) in scales.iter().enumerate() {
-                    self.flush(&partial[i * per_tile..][..per_tile], &acc[i * per_tile..][..per_tile], by);
-                }
+            let group = Group { row: pair / pairs_a_group, begins: pair % pairs_a_group == 0, ends: (pair + 1) % pairs_a_group == 0 };
+            let two: Vec<[Int; 2]> = words.iter().map(|w| std::array::from_fn(|s| w[(pair as usize % 2) * 2 + s])).collect();
+            if scales_sums {
+                self.pair_scaling_sums(&strips, &two, &x, group, acc, per_tile);
+            } else {
+                self.pair_scaling_weights(&strips, &two, &x, group.row, acc, per_tile);
             }
         }
     }
 
-    /// `acc += scale * partial`, `partial = 0`.
-    fn flush(&self, partial: &[Var<'c>], acc: &[Var<'c>], scales: &Scales<'c>) {
-        let k = self.k;
-        let by = scales.floats(k, self.format.float);
-        for (z, (part, sum)) in partial.iter().zip(acc).enumerate() {
-            k.set(*sum, k.fma(k.get_float(*part), by[(z >> 1) & 1], k.get_float(*sum)));
-            k.set(*part, k.float(0.0));
+    fn pair_scaling_weights(
+        &self,
+        strips: &[Int<'c>],
+        words: &[[Int<'c>; 2]],
+        x: &[[Int<'c>; 4]],
+        row: u32,
+        acc: &[Var<'c>],
+        per_tile: usize,
+    ) {
+        let (k, float, column) = (self.k, self.format.float, self.k.shr_c(self.lane, 2));
+        for ((strip, words), target) in strips.iter().zip(words).zip(acc.chunks_exact(per_tile)) {
+            let center = Center::load(k, self.format, *strip, column, row);
+            let scales = Scales::load(k, self.format, *strip, column, row).pairs(k);
+            for (s, word) in words.iter().enumerate() {
+                let a = scale_fragment(k, float, dequantize_w4(k, float, *word, center), scales);
+                self.step(target, a, x, s as u32);
+            }
         }
     }
+
+    fn pair_scaling_sums(
+        &self,
+        strips: &[Int<'c>],
+        words: &[[Int<'c>; 2]],
+        x: &[[Int<'c>; 4]],
+        group: Group,
+        acc: &[Var<'c>],
+        per_tile: usize,
+    ) {
+        let k = self.k;
+        let mut partial = self.partial.borrow_mut();
+        if group.begins {
+            *partial = k.float_vars(acc.len() + per_tile);
+        }
+        let (sums, units) = partial.split_at(acc.len());
+        for s in 0..2 {
+            self.step(units, unit_fragment(k), x, s);
+            for (words, target) in words.iter().zip(sums.chunks_exact(per_tile)) {
+                self.step(target, subnormal_fragment(k, words[s as usize]), x, s);
+            }
+        }
+        if group.ends {
+            let column = k.shr_c(self.lane, 2);
+            for (i, strip) in strips.iter().enumerate() {
+                let by = Scales::load(k, self.format, *strip, column, group.row).floats(k, self.format.float);
+                let by: [Float; 2] = std::array::from_fn(|h| k.fmul(by[h], k.float(1.0 / SUBNORMAL_FACTORS[h])));
+                let centers = negative_centers(k, self.format, *strip, column, group.row);
+                for z in 0..per_tile {
+                    let (half, sum) = ((z >> 1) & 1, acc[i * per_tile + z]);
+                    let centered = k.fma(centers[half], k.get_float(units[z]), k.get_float(sums[i * per_tile + z]));
+                    k.set(sum, k.fma(centered, by[half], k.get_float(sum)));
+                }
+            }
+        }
+    }
+}
+
+/// Place of a pair in its group of rows.
+#[derive(Clone, Copy)]
+struct Group {
+    row: u32,
+    begins: bool,
+    ends: bool,
 }

@@ -13,8 +13,10 @@
 //! ```
 //!
 //! The packed weights ([`KOrder::Natural`]) go from the ring to registers, are dequantized and scaled there and enter `wgmma` as operand A; X is
-//! operand B with the 128-byte swizzle. A cluster of `splits` blocks may share the columns and split `k`: their sums meet through distributed shared
-//! memory, each block finishing its part of the output.
+//! operand B with the 128-byte swizzle. A stage's matrix instructions run while the next half stage is dequantized.
+//!
+//! A cluster of `splits` blocks may share the columns and split `k`. Each block finishes `1 / splits` of the rows: the others copy their sums of
+//! those rows into its shared memory, so that no block waits for a fence beyond its own.
 
 use crate::nvptx::{
     gemm::{ParamIndex, check_common, pack_format, params, symbol},
@@ -76,22 +78,43 @@ impl Tile {
         (2 * self.x_half_bytes() + self.strips() * format.tile_bytes() as u32).next_multiple_of(STAGE_ALIGN)
     }
     const fn sums(self) -> SumTile {
-        SumTile { rows: self.rows, cols: self.cols(), splits: 1, blocks: self.splits }
+        SumTile { rows: self.rows, cols: self.cols() }
+    }
+    /// Rows that a block of a cluster finishes.
+    const fn part(self) -> SumTile {
+        SumTile { rows: self.rows.div_ceil(self.splits), cols: self.cols() }
+    }
+    /// Where the other blocks' sums arrive.
+    fn received_at(self, format: &PackFormat) -> u32 {
+        (self.stages * self.stage_bytes(format)).max(self.sums().bytes()).next_multiple_of(128)
+    }
+    fn barriers_at(self, format: &PackFormat) -> u32 {
+        self.received_at(format) + (self.splits - 1) * self.part().bytes().next_multiple_of(16)
     }
     fn shared_bytes(self, format: &PackFormat) -> u32 {
-        (self.stages * self.stage_bytes(format)).max(self.sums().bytes()).next_multiple_of(128) + 16 * self.stages
+        self.barriers_at(format) + 16 * self.stages + 16
     }
     fn min_blocks(self, format: &PackFormat, arch: Arch) -> u32 {
         let fits = arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024) >= 2;
-        if fits && self.groups == 1 && self.accumulators() <= 128 { 2 } else { 1 }
+        let few = if self.groups == 1 { 128 } else { 24 };
+        if fits && self.accumulators() <= few { 2 } else { 1 }
     }
     /// f32 registers of a consumer thread that hold sums.
     const fn accumulators(self) -> u32 {
         self.blocks * self.rows / 2
     }
+    /// Sums, half a stage of fragments and addresses fit the registers of a consumer thread.
+    fn fits_registers(self, format: &PackFormat, arch: Arch) -> bool {
+        let needed = self.accumulators() + 16 * self.blocks + 32;
+        match self.consumer_registers(format, arch) {
+            0 => needed <= 248,
+            has => needed <= has,
+        }
+    }
     /// Registers of a consumer thread after it asked for the producers' share; 0 when it need not.
     fn consumer_registers(self, format: &PackFormat, arch: Arch) -> u32 {
         match (self.groups, self.min_blocks(format, arch)) {
+            (2, 2) => 96,
             (2, _) => 232,
             (_, 2) => 208,
             _ => 0,
@@ -119,6 +142,9 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
     if candidates(problem).is_empty() { no("no tile fits shared memory".into()) } else { Ok(()) }
 }
 
+/// `(groups, blocks)`.
+const WIDTHS: &[(u32, u32)] = &[(1, 1), (1, 2), (2, 1), (2, 2)];
+
 fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     let m = problem.m as u32;
     let sms = problem.arch.multiprocessors();
@@ -129,14 +155,14 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
         _ => vec![128, 160, 176, 192, 256],
     };
     for rows in heights {
-        for (groups, blocks) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)] {
+        for &(groups, blocks) in if m > 64 { WIDTHS } else { &WIDTHS[..3] } {
             let cols = BLOCK_COLS * blocks * groups;
             let grid = m.div_ceil(rows) * (problem.n as u32).div_ceil(cols);
             for splits in [1, 2, 3, 4, 8] {
-                for stages in [2, 3, 4, 6, 8] {
+                for stages in [2, 3, 4, 6, 8, 12] {
                     let tile = Tile { rows, groups, blocks, stages, splits };
                     let shared = tile.shared_bytes(format);
-                    let fits = shared <= problem.arch.shared_bytes_per_block() && tile.accumulators() <= 192;
+                    let fits = shared <= problem.arch.shared_bytes_per_block() && tile.fits_registers(format, problem.arch);
                     let is_split_useful = splits == 1 || (grid * splits <= 2 * sms && splits * 2 <= format.k_tiles() as u32);
                     let is_filled = grid * splits * 2 >= sms || splits == 8 || splits * 4 > format.k_tiles() as u32;
                     let depth = format.k_tiles() as u32 / splits;
@@ -237,7 +263,7 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn new(k: &'k KernelBuilder<'c>, problem: &'k GemmProblem, format: PackFormat, tile: Tile, index: ParamIndex) -> Self {
         let thread = k.thread();
         let shared = k.shared_base();
-        let full = k.add_c(shared, tile.shared_bytes(&format) - 16 * tile.stages);
+        let full = k.add_c(shared, tile.barriers_at(&format));
         let block = k.block_index('x');
         let (rank, column_block) = (k.rem_c(block, tile.splits), k.div_c(block, tile.splits));
         let share = |r: Int<'c>| k.div_c(k.mul_c(r, format.k_tiles() as u32), tile.splits);
@@ -270,9 +296,17 @@ impl<'k, 'c> Generator<'k, 'c> {
                 k.mbarrier_init(k.add_c(self.full, 8 * s), WARPGROUP + 1);
                 k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers() / WARP);
             }
+            if tile.splits > 1 {
+                k.mbarrier_init(self.received(), 1);
+                let own = k.mul_c(self.part_rows(self.rank), tile.part().pitch() * 4 * (tile.splits - 1));
+                k.mbarrier_expect(self.received(), own);
+            }
             k.mbarrier_fence();
         });
         k.barrier();
+        if tile.splits > 1 {
+            k.cluster_arrive();
+        }
         k.launch_dependents();
         let registers = tile.consumer_registers(&self.format, self.problem.arch);
         k.branch(
@@ -291,8 +325,21 @@ impl<'k, 'c> Generator<'k, 'c> {
             },
         );
         if tile.splits > 1 {
-            k.cluster_barrier();
+            k.cluster_arrive();
+            k.cluster_wait();
         }
+    }
+
+    /// Barrier of the sums that other blocks send.
+    fn received(&self) -> Int<'c> {
+        self.k.add_c(self.empty, 8 * self.tile.stages)
+    }
+
+    /// Rows that block `rank` of the cluster finishes.
+    fn part_rows(&self, rank: Int<'c>) -> Int<'c> {
+        let (k, part) = (self.k, self.tile.part().rows);
+        let first = k.min(k.mul_c(rank, part), k.int(self.tile.rows));
+        k.min(k.sub(k.int(self.tile.rows), first), k.int(part))
     }
 
     fn cursor(&self, parity: u32) -> Cursor<'c> {
@@ -332,7 +379,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             self.advance(&cursor);
         });
         if tile.splits > 1 {
-            k.cluster_barrier();
+            k.cluster_wait();
         }
     }
 
@@ -388,56 +435,63 @@ impl<'k, 'c> Generator<'k, 'c> {
         let per_block = (tile.rows / 2) as usize;
         let acc = k.float_vars(per_block * tile.blocks as usize);
         let cursor = self.cursor(0);
-        k.for_range(k.int(0), self.chunks, k.int(1), |_| {
+        let previous = k.var(self.empty);
+        k.for_range(k.int(0), self.chunks, k.int(1), |i| {
             let slot = k.get(cursor.slot);
             k.mbarrier_wait(self.barrier_of(self.full, slot), k.get(cursor.parity));
             k.proxy_fence();
-            self.multiply(self.stage_of(slot), group, &acc);
-            k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive(self.barrier_of(self.empty, slot)));
+            for half in 0..2 {
+                self.multiply(self.stage_of(slot), group, half, &acc);
+                if half == 0 {
+                    k.when(k.and(k.equal_c(self.lane, 0), k.less(k.int(0), i)), || k.mbarrier_arrive(k.get(previous)));
+                }
+            }
+            k.set(previous, self.barrier_of(self.empty, slot));
             self.advance(&cursor);
         });
+        k.wgmma_wait(0);
         self.finish(group, &acc);
     }
 
-    fn multiply(&self, stage: Int<'c>, group: Int<'c>, acc: &[Var<'c>]) {
+    /// Half a stage: fragments first, then the matrix instructions, which may still run when this returns; those of the half before are done.
+    fn multiply(&self, stage: Int<'c>, group: Int<'c>, half: u32, acc: &[Var<'c>]) {
         let (k, tile, format) = (self.k, self.tile, &self.format);
         let tile_bytes = format.tile_bytes() as u32;
         let per_block = (tile.rows / 2) as usize;
         let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
         let first = k.add_c(k.add(stage, k.mul_c(strip, tile_bytes)), 2 * tile.x_half_bytes());
-        let strips: Vec<Int> = (0..tile.blocks).map(|b| k.add_c(first, b * STRIPS_A_BLOCK * tile_bytes)).collect();
-        let descriptor = k.add(k.to_long(k.shr_c(stage, 4)), k.long(DESCRIPTOR));
-        let column = k.shr_c(self.lane, 2);
-        let steps_a_group = STEPS / (format.groups_per_tile() as u32).max(1);
-        let mut words = vec![[k.int(0); 4]; strips.len()];
-        let mut centers = Vec::new();
-        let mut scales = Vec::new();
-        for step in 0..STEPS {
-            let is_coded = format.weight != WeightFormat::Dense;
-            if is_coded && step % STEPS_A_HALF == 0 {
-                let offset = step / STEPS_A_HALF * 512;
-                words = strips.iter().map(|s| k.load_shared_16(k.add(*s, k.shl_c(self.lane, 4)), offset)).collect();
-            }
-            if is_coded && step % steps_a_group == 0 {
-                let row = step / steps_a_group;
-                centers = strips.iter().map(|s| Center::load(k, format, *s, column, row)).collect();
-                scales = strips.iter().map(|s| Scales::load(k, format, *s, column, row).pairs(k)).collect();
-            }
-            let x_bytes = step / STEPS_A_HALF * tile.x_half_bytes() + step % STEPS_A_HALF * 32;
-            let operand = k.add(descriptor, k.long(u64::from(x_bytes >> 4)));
-            for (b, target) in acc.chunks_exact(per_block).enumerate() {
-                let a = if is_coded {
-                    let word = words[b][(step % STEPS_A_HALF) as usize];
-                    scale_fragment(k, format.float, dequantize_w4(k, format.float, word, centers[b]), scales[b])
-                } else {
-                    k.load_shared_16(k.add(strips[b], k.shl_c(self.lane, 4)), step * 512)
-                };
-                k.wgmma_fence();
-                k.wgmma_m64k16(format.float, target, a, operand);
+        let descriptor = k.add(k.to_long(k.shr_c(stage, 4)), k.long(DESCRIPTOR + u64::from(half * tile.x_half_bytes() >> 4)));
+        let fragments: Vec<Vec<[Int; 4]>> =
+            (0..tile.blocks).map(|b| self.fragments(k.add_c(first, b * STRIPS_A_BLOCK * tile_bytes), half)).collect();
+        k.wgmma_fence();
+        for step in 0..STEPS_A_HALF {
+            for (target, block) in acc.chunks_exact(per_block).zip(&fragments) {
+                let operand = k.add(descriptor, k.long(u64::from(step * 32 >> 4)));
+                k.wgmma_m64k16(format.float, target, block[step as usize], operand);
             }
         }
         k.wgmma_commit();
-        k.wgmma_wait(0);
+        k.wgmma_wait(1);
+    }
+
+    /// The four A fragments of a strip for half a stage.
+    fn fragments(&self, strip: Int<'c>, half: u32) -> Vec<[Int<'c>; 4]> {
+        let (k, format) = (self.k, &self.format);
+        let at = k.add(strip, k.shl_c(self.lane, 4));
+        if format.weight == WeightFormat::Dense {
+            return (0..STEPS_A_HALF).map(|s| k.load_shared_16(at, (half * STEPS_A_HALF + s) * 512)).collect();
+        }
+        let column = k.shr_c(self.lane, 2);
+        let words = k.load_shared_16(at, half * 512);
+        let steps_a_group = (STEPS / format.groups_per_tile() as u32) as usize;
+        let mut all = Vec::new();
+        for (first, group) in words.chunks(steps_a_group.min(words.len())).enumerate() {
+            let row = (half as usize * words.len() + first * steps_a_group) / steps_a_group;
+            let center = Center::load(k, format, strip, column, row as u32);
+            let scales = Scales::load(k, format, strip, column, row as u32).pairs(k);
+            all.extend(group.iter().map(|w| scale_fragment(k, format.float, dequantize_w4(k, format.float, *w, center), scales)));
+        }
+        all
     }
 
     fn finish(&self, group: Int<'c>, acc: &[Var<'c>]) {
@@ -454,8 +508,11 @@ impl<'k, 'c> Generator<'k, 'c> {
                 store_fragment(k, sums, at, 8 * j as u32, BLOCK_COLS * b as u32, fragment);
             }
         }
+        let mut sources = vec![self.shared];
+        let mut row0 = self.row0;
         if tile.splits > 1 {
-            k.cluster_barrier();
+            row0 = k.add(row0, k.mul_c(self.rank, tile.part().rows));
+            sources = self.exchange();
         } else {
             k.named_barrier(1, tile.consumers());
         }
@@ -464,14 +521,36 @@ impl<'k, 'c> Generator<'k, 'c> {
             y: k.param_address(self.index.y),
             bias: self.index.bias.map(|i| k.param_address(i)),
             residual: self.index.residual.map(|i| k.param_address(i)),
-            rows: self.rows,
-            row0: self.row0,
+            rows: k.min(self.rows, k.add_c(self.row0, tile.rows)),
+            row0,
             col0: k.mul_c(self.first_strip, TILE_N as u32),
             col_end: k.int(self.problem.n as u32),
         };
-        let thread = k.add(k.mul_c(self.rank, tile.consumers()), self.thread);
-        let threads = tile.consumers() * tile.splits;
-        let wanted = if tile.rows * tile.cols() / 8 < threads { 2 } else { 8 };
-        finish_tile(k, self.problem, sums, self.shared, to, Workers { thread, threads, width: vector(self.problem, wanted) });
+        let wanted = if tile.part().rows * tile.cols() / 8 < tile.consumers() { 2 } else { 8 };
+        let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, wanted) };
+        finish_tile(k, self.problem, tile.part(), &sources, to, workers);
+    }
+
+    /// Sends the sums of other blocks' rows to them; addresses of this block's rows, own sums first, once all have arrived.
+    fn exchange(&self) -> Vec<Int<'c>> {
+        let (k, tile) = (self.k, self.tile);
+        let (part, slot_bytes) = (tile.part(), tile.part().bytes().next_multiple_of(16));
+        let received = k.add_c(self.shared, tile.received_at(&self.format));
+        let row_bytes = part.pitch() * 4;
+        k.proxy_fence();
+        k.named_barrier(1, tile.consumers());
+        k.cluster_wait();
+        let peer = k.rem_c(k.add(k.add_c(self.rank, 1), self.thread), tile.splits);
+        let bytes = k.mul_c(self.part_rows(peer), row_bytes);
+        let has_rows = k.less(k.int(0), bytes);
+        k.when(k.and(k.less_c(self.thread, tile.splits - 1), has_rows), || {
+            let from = k.add(self.shared, k.mul_c(peer, part.bytes()));
+            let to = k.map_shared(k.add(received, k.mul_c(self.thread, slot_bytes)), peer);
+            k.bulk_copy_to_block(to, from, bytes, k.map_shared(self.received(), peer));
+        });
+        k.warp_sync();
+        k.mbarrier_wait(self.received(), k.int(0));
+        let own = k.add(self.shared, k.mul_c(self.rank, part.bytes()));
+        std::iter::once(own).chain((0..tile.splits - 1).map(|s| k.add_c(received, s * slot_bytes))).collect()
     }
 }

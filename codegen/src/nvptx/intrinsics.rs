@@ -232,22 +232,22 @@ impl<'c> KernelBuilder<'c> {
     pub fn cluster_rank(&self) -> Int<'c> {
         self.special("cluster_ctarank")
     }
-    /// Barrier of all threads of the cluster that have not exited.
-    pub fn cluster_barrier(&self) {
-        self.asm(&[], "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;", &[]);
+    /// Arrives at the barrier of the cluster. Orders nothing but what [`KernelBuilder::mbarrier_fence`] and copies between blocks order.
+    pub fn cluster_arrive(&self) {
+        self.asm(&[], "barrier.cluster.arrive.relaxed.aligned;", &[]);
+    }
+    /// Waits until all threads of the cluster that have not exited have arrived.
+    pub fn cluster_wait(&self) {
+        self.asm(&[], "barrier.cluster.wait.acquire.aligned;", &[]);
     }
     /// The address of `shared` in block `rank` of the cluster.
-    pub fn map_shared(&self, shared: Int<'c>, rank: u32) -> Int<'c> {
-        self.one_int(self.asm_pure(&[Ty::I32], &format!("mapa.shared::cluster.u32 $0, $1, {rank};"), &[shared.into()]))
+    pub fn map_shared(&self, shared: Int<'c>, rank: Int<'c>) -> Int<'c> {
+        self.one_int(self.asm_pure(&[Ty::I32], "mapa.shared::cluster.u32 $0, $1, $2;", &[shared.into(), rank.into()]))
     }
-    /// 16, 8 or 4 bytes of a mapped shared address.
-    pub fn load_cluster(&self, address: Int<'c>, offset: u32, bytes: u32) -> Vec<Int<'c>> {
-        let (count, text) = match bytes {
-            4 => (1, format!("ld.shared::cluster.b32 $0, [$1+{offset}];")),
-            8 => (2, format!("ld.shared::cluster.v2.b32 {{$0, $1}}, [$2+{offset}];")),
-            _ => (4, format!("ld.shared::cluster.v4.b32 {{$0, $1, $2, $3}}, [$4+{offset}];")),
-        };
-        self.asm(&vec![Ty::I32; count], &text, &[address.into()]).into_iter().map(|v| v.into_int_value()).collect()
+    /// Starts a bulk copy from this block's shared memory to another block's, reported to an `mbarrier` there. Multiples of 16.
+    pub fn bulk_copy_to_block(&self, to: Int<'c>, from: Int<'c>, bytes: Int<'c>, mbarrier: Int<'c>) {
+        let text = "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [$0], [$1], $2, [$3];";
+        self.asm(&[], text, &[to.into(), from.into(), bytes.into(), mbarrier.into()]);
     }
 
     /// Lets the next kernel of the stream start where it asks to.

@@ -303,6 +303,10 @@ impl<'c> KernelBuilder<'c> {
     pub fn fneg(&self, a: Float<'c>) -> Float<'c> {
         built(self.b.build_float_neg(a, ""))
     }
+    /// An unsigned integer as f32, rounded to nearest.
+    pub fn to_float(&self, a: Int<'c>) -> Float<'c> {
+        built(self.b.build_unsigned_int_to_float(a, self.ctx.f32_type(), ""))
+    }
     /// The bits of an i32 as f32.
     pub fn as_float(&self, a: Int<'c>) -> Float<'c> {
         built(self.b.build_bit_cast(a, self.ctx.f32_type(), "")).into_float_value()
