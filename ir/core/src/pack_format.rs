@@ -109,10 +109,10 @@ impl PackFormat {
     /// # Errors
     /// See [`PackFormatError`].
     pub fn check(&self) -> Result<(), PackFormatError> {
-        if let WeightFormat::W4 { group, .. } = self.weight {
-            if !(group == 32 || group == 64 || (group > 0 && group.is_multiple_of(TILE_K))) {
-                return Err(PackFormatError::Group(group));
-            }
+        if let WeightFormat::W4 { group, .. } = self.weight
+            && !(group == 32 || group == 64 || (group > 0 && group.is_multiple_of(TILE_K)))
+        {
+            return Err(PackFormatError::Group(group));
         }
         if !matches!(self.float, DType::F16 | DType::BF16) {
             return Err(PackFormatError::Float(self.float));
