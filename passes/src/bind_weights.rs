@@ -38,7 +38,9 @@ pub enum BindError {
     #[error("the module has no entry function; name it @main or make it the only public one")]
     NoEntry,
     /// The file does not say which tensor is which argument.
-    #[error("{file}: the metadata has no 'icd.arguments', the list of tensor names by argument; write it when exporting (docs: user guide, weights)")]
+    #[error(
+        "{file}: the metadata has no 'icd.arguments', the list of tensor names by argument; write it when exporting (docs: user guide, weights)"
+    )]
     NoArguments {
         /// The file.
         file: String,

@@ -105,7 +105,8 @@ fn collect(func: &Func, region: &Region, to: DType, defs: &mut BTreeMap<ValueId,
         for &v in rounded_operands(op) {
             if convertible(func, v, to) {
                 let root = root_of(v, defs);
-                let gathers_activations = matches!(op.kind, OpKind::Gather(_)) && !defs.get(&root).is_some_and(|d| d.kind.as_constant().is_some());
+                let gathers_activations =
+                    matches!(op.kind, OpKind::Gather(_)) && !defs.get(&root).is_some_and(|d| d.kind.as_constant().is_some());
                 if !gathers_activations {
                     roots.insert(root);
                 }
@@ -208,7 +209,8 @@ impl Converter<'_> {
                 let narrow = self.func.new_value(ty.with_dtype(self.to));
                 let gather = Op { results: vec![narrow], ..op.clone() };
                 out.push(gather);
-                *op = Op { kind: OpKind::Convert, operands: vec![narrow], results: vec![result], regions: Vec::new(), loc: op.loc, attrs: 0 };
+                *op =
+                    Op { kind: OpKind::Convert, operands: vec![narrow], results: vec![result], regions: Vec::new(), loc: op.loc, attrs: 0 };
             }
         }
     }
@@ -293,6 +295,5 @@ pub fn convert_literal(literal: &Literal, to: DType) -> Result<Literal, icd_core
 }
 
 fn overflows(literal: &Literal, to: DType) -> bool {
-    to == DType::F16
-        && literal.to_f32().is_some_and(|values| values.par_iter().any(|v| v.is_finite() && f16::from_f32(*v).is_infinite()))
+    to == DType::F16 && literal.to_f32().is_some_and(|values| values.par_iter().any(|v| v.is_finite() && f16::from_f32(*v).is_infinite()))
 }

@@ -33,8 +33,8 @@ use icd_core::{
     cost::Machine,
     graph::{Func, Module, remove_dead},
 };
-use rules::{FAMILIES, Limits, Rule, Soundness};
 pub use rules::rules_markdown;
+use rules::{FAMILIES, Limits, Rule, Soundness};
 
 choice! {
     /// Machine that extraction predicts the time of.

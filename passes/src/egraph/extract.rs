@@ -83,7 +83,8 @@ pub(crate) fn extract_by(terms: &Terms, roots: &[Id], joint: &[Vec<(Id, Id)>], c
             break;
         }
     }
-    let chosen = problem.reachable(&choice)?.into_iter().filter_map(|c| Some((problem.ids[c], problem.nodes[c].get(choice[c]?)?.clone()))).collect();
+    let chosen =
+        problem.reachable(&choice)?.into_iter().filter_map(|c| Some((problem.ids[c], problem.nodes[c].get(choice[c]?)?.clone()))).collect();
     Some(Extraction { chosen, greedy_us, final_us: best, moves_tried: tried, moves_kept: kept, stop })
 }
 

@@ -29,7 +29,8 @@ fn combined(func: &Func, op: &Op, defs: &Defs) -> Result<Option<Literal>, PassEr
         }
         (OpKind::ChannelMap { axis, map: ChannelMap::Scale(s) }, &[x]) => {
             let bytes: Vec<u8> = s.iter().flat_map(|v| v.to_le_bytes()).collect();
-            scaled(x, |i| s.get(i / inner(ty, *axis) % size(ty, *axis).max(1)).copied(), ty)?.map(|l| named(l, &[x], &digest("scaled", bytes)))
+            scaled(x, |i| s.get(i / inner(ty, *axis) % size(ty, *axis).max(1)).copied(), ty)?
+                .map(|l| named(l, &[x], &digest("scaled", bytes)))
         }
         (OpKind::Binary(Binary::Multiply), &[a, b]) => {
             let (w, factor) = if b.as_splat().is_some() { (a, b) } else { (b, a) };
@@ -46,7 +47,8 @@ fn bytemuck(p: &[u32]) -> Vec<u8> {
 
 /// `.kind-xxxxxxxx` with a hash of what was done.
 fn digest(kind: &str, bytes: Vec<u8>) -> String {
-    let hash = icd_core::Literal::from_bytes(TensorType::new(icd_core::DType::U8, [bytes.len()]), bytes).map(|l| l.content_hash().to_hex().to_string());
+    let hash = icd_core::Literal::from_bytes(TensorType::new(icd_core::DType::U8, [bytes.len()]), bytes)
+        .map(|l| l.content_hash().to_hex().to_string());
     format!(".{kind}-{}", hash.unwrap_or_default().get(..8).unwrap_or(""))
 }
 

@@ -75,7 +75,8 @@ fn captured(region: &Region, out: &mut Vec<ValueId>) {
 /// The result of an operation that becomes a term.
 fn is_modelled(func: &Func, op: &Op) -> Option<ValueId> {
     let &[result] = op.results.as_slice() else { return None };
-    let excluded = matches!(op.kind, OpKind::Opaque(_) | OpKind::While | OpKind::If | OpKind::Case | OpKind::Fusion(_) | OpKind::Composite { .. });
+    let excluded =
+        matches!(op.kind, OpKind::Opaque(_) | OpKind::While | OpKind::If | OpKind::Case | OpKind::Fusion(_) | OpKind::Composite { .. });
     let is_static = |v: ValueId| func.tensor(v).is_some_and(|t| t.shape().is_some());
     let closed = op.regions.iter().all(is_closed);
     let fits = op.is_pure() && op.attrs == 0 && !excluded && closed && is_static(result) && op.operands.iter().all(|&v| is_static(v));

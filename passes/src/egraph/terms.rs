@@ -95,9 +95,17 @@ impl Analysis<Node> for Facts {
 #[derive(Clone, Debug)]
 pub(crate) enum Term {
     Have(Id),
-    New { kind: OpKind, ty: TensorType, children: Vec<Term> },
+    New {
+        kind: OpKind,
+        ty: TensorType,
+        children: Vec<Term>,
+    },
     /// The operation of a template, regions included, on other operands and with another result type.
-    Like { template: u32, ty: TensorType, children: Vec<Term> },
+    Like {
+        template: u32,
+        ty: TensorType,
+        children: Vec<Term>,
+    },
 }
 
 impl Term {

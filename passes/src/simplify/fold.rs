@@ -5,8 +5,9 @@ use super::replace_with;
 use crate::PassError;
 use icd_core::{
     Literal, TensorType,
-    graph::{Defs, Func, Op, OpKind, Patch, Region},
+    graph::{Defs, Func, Module, Op, OpKind, Param, Patch, Region},
 };
+use icd_interp::Value;
 
 /// Folds one operation whose operands are all constants. The result may take `max_bytes`, or as much as the operands do.
 pub(super) fn fold(func: &mut Func, op: &Op, defs: &Defs, max_bytes: usize) -> Result<Option<Patch>, PassError> {
@@ -96,19 +97,40 @@ fn splat_result(func: &Func, op: &Op, operands: &[Literal], ty: &TensorType) -> 
 fn evaluated(func: &Func, op: &Op, operands: &[Literal], ty: &TensorType, max_bytes: usize) -> Option<Literal> {
     let bytes = ty.bytes()?;
     let read: usize = operands.iter().map(|l| l.stored_bytes().len()).sum();
-    let weights: Vec<_> = operands.iter().filter_map(|l| l.name()).collect();
-    // Moving a whole weight is left to the rules that move it into what reads it, and to the code generators.
-    let allowed = if weights.is_empty() { bytes <= max_bytes || bytes <= read } else { bytes <= max_bytes.min(read) };
+    // Moving a weight is left to the rules that move it into what reads it, and to the code generators.
+    let weights: Vec<&str> = operands.iter().filter_map(|l| l.name().map(|n| &**n)).collect();
+    let allowed = if weights.is_empty() { bytes <= max_bytes || bytes <= read } else { op.kind.is_elementwise() && bytes <= max_bytes };
     if !allowed || read > MAX_READ_BYTES || bytes > MAX_READ_BYTES {
         return None;
     }
-    interpret(func, op, operands, ty)
+    let literal = interpret(func, op, operands, ty)?;
+    if weights.is_empty() {
+        return Some(literal);
+    }
+    let hash = literal.content_hash().to_hex();
+    let name = format!("{}.{}-{}", weights.join("+"), op.kind.name().rsplit('.').next().unwrap_or(""), hash.get(..8).unwrap_or(""));
+    Some(literal.named(name))
 }
 
 /// Operands larger than this are not worth evaluating at compile time.
 const MAX_READ_BYTES: usize = 1 << 26;
 
-/// Evaluates one operation on constants: not before the interpreter is here.
-fn interpret(_: &Func, _: &Op, _: &[Literal], _: &TensorType) -> Option<Literal> {
-    None
+/// Evaluates one operation on constants; `None` if the interpreter does not support it or finds it invalid.
+fn interpret(outer: &Func, op: &Op, operands: &[Literal], ty: &TensorType) -> Option<Literal> {
+    // Values of regions keep their numbers, so their types must be at hand.
+    let values = if op.regions.is_empty() { Vec::new() } else { outer.values.clone() };
+    let name: std::sync::Arc<str> = "fold".into();
+    let mut func =
+        Func { name: name.clone(), public: true, params: Vec::new(), result_attrs: vec![0], values, body: Region::default(), handle: 0 };
+    let arguments: Vec<_> = operands.iter().map(|l| func.new_value(l.ty().clone())).collect();
+    func.params = arguments.iter().map(|&value| Param { value, attrs: 0 }).collect();
+    let result = func.new_value(ty.clone());
+    let body = Op { operands: arguments.clone(), results: vec![result], attrs: 0, ..op.clone() };
+    func.body = Region { args: arguments, ops: vec![body], results: vec![result] };
+    let module = Module { name: None, funcs: vec![func] };
+    let inputs: Vec<Value> = operands.iter().cloned().map(Value::Tensor).collect();
+    match icd_interp::evaluate(&module, &name, &inputs).ok()?.pop()? {
+        Value::Tensor(l) if l.ty() == ty => Some(l),
+        _ => None,
+    }
 }

@@ -121,6 +121,25 @@ fn broadcast(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
     None
 }
 
+/// broadcast(c) of a constant with sizes of 1 is a broadcast of the constant without them.
+fn broadcast_of_constant(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
+    let OpKind::BroadcastInDim { dims: places } = &op.kind else { return None };
+    let (x, r) = only(op)?;
+    let literal = defs.constant(x).filter(|l| l.name().is_none() && !l.is_splat())?;
+    let sizes = literal.ty().shape()?;
+    let kept: Vec<(usize, usize)> = places.iter().copied().zip(sizes.iter().copied()).filter(|(_, d)| *d != 1).collect();
+    if kept.len() == sizes.len() {
+        return None;
+    }
+    let narrow = literal.with_type(TensorType::new(literal.ty().dtype, kept.iter().map(|k| k.1))).ok()?;
+    let target = func.ty(r).clone();
+    let mut b = Builder::new(func);
+    b.loc = op.loc;
+    let c = b.constant(narrow);
+    let result = b.op(OpKind::BroadcastInDim { dims: kept.iter().map(|k| k.0).collect() }, &[c], target);
+    Some(Patch { ops: b.ops, replace: vec![result] })
+}
+
 /// broadcast(reshape(x)) where the reshape only adds or drops sizes of 1 is a broadcast of x.
 fn broadcast_of_reshape(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
     let OpKind::BroadcastInDim { dims: places } = &op.kind else { return None };

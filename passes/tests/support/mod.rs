@@ -2,10 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unreachable_pub, reason = "shared by test files")]
 
-use icd_core::{
-    DType, Literal, TensorType, ValueType,
-    graph::*,
-};
+use icd_core::{DType, Literal, TensorType, ValueType, graph::*};
 
 /// A small deterministic generator (splitmix64).
 pub struct Random(pub u64);
@@ -352,4 +349,46 @@ pub fn run_passes(module: &mut Module, pipeline: &[(&str, &str)]) -> icd_passes:
         icd_passes::run(flag, pass.as_ref(), module, &mut cx).unwrap_or_else(|e| panic!("{flag}: {e}"));
     }
     cx
+}
+
+/// Random arguments: floats roughly normal, `i32` flags mostly 1, `i1` either.
+pub fn arguments(module: &Module, seed: u64) -> Vec<icd_interp::Value> {
+    let mut random = Random(seed);
+    let func = &module.funcs[0];
+    func.params
+        .iter()
+        .map(|p| {
+            let ty = func.tensor(p.value).unwrap().clone();
+            let n = ty.elems().unwrap();
+            let literal = match ty.dtype {
+                DType::F32 => Literal::from_slice(ty, &random.normals(n, 1.0)),
+                DType::I32 => Literal::from_slice(ty, &(0..n).map(|_| i32::from(random.below(4) != 0)).collect::<Vec<_>>()),
+                DType::I1 => Literal::from_slice(ty, &(0..n).map(|_| random.below(2) as u8).collect::<Vec<_>>()),
+                other => panic!("no random {other}"),
+            };
+            icd_interp::Value::Tensor(literal.unwrap())
+        })
+        .collect()
+}
+
+pub fn evaluate(module: &Module, arguments: &[icd_interp::Value]) -> Vec<Vec<f32>> {
+    icd_interp::evaluate(module, "main", arguments)
+        .unwrap_or_else(|e| panic!("{e}\n{}", module.funcs[0]))
+        .into_iter()
+        .map(|v| match v {
+            icd_interp::Value::Tensor(l) => l.to_f32().unwrap(),
+            _ => panic!("not a tensor"),
+        })
+        .collect()
+}
+
+/// Largest difference, relative to the largest magnitude expected. Non-finite values must agree exactly.
+pub fn difference(got: &[Vec<f32>], want: &[Vec<f32>]) -> f32 {
+    assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), want.iter().map(Vec::len).collect::<Vec<_>>());
+    let scale = want.iter().flatten().filter(|v| v.is_finite()).fold(1e-30f32, |m, v| m.max(v.abs()));
+    got.iter()
+        .flatten()
+        .zip(want.iter().flatten())
+        .map(|(a, b)| if a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() { 0.0 } else { (a - b).abs() / scale })
+        .fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
 }

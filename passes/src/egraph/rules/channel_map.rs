@@ -9,12 +9,27 @@ use std::sync::Arc;
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "permutation-cancel", theorem: "P⁻¹(P(x)) = P(P⁻¹(x)) = x", soundness: Soundness::Exact, find: cancel },
     Rule { name: "permutation-compose", theorem: "P(Q(x)) = (Q∘P)(x)", soundness: Soundness::Exact, find: compose },
-    Rule { name: "unmap-permutation", theorem: "P⁻¹ as an unmap is the map of the inverse permutation", soundness: Soundness::Exact, find: unmap },
+    Rule {
+        name: "unmap-permutation",
+        theorem: "P⁻¹ as an unmap is the map of the inverse permutation",
+        soundness: Soundness::Exact,
+        find: unmap,
+    },
     Rule { name: "permutation-of-elementwise", theorem: "P(f(x, …)) = f(P(x), …)", soundness: Soundness::Exact, find: push },
     Rule { name: "elementwise-of-permutation", theorem: "f(P(x), …) = P(f(x, P⁻¹(…)))", soundness: Soundness::Exact, find: pull },
-    Rule { name: "permutation-into-weight", theorem: "(P x)·W = x·(P⁻¹ W), over the contracting dimension", soundness: Soundness::Reorders, find: into_weight },
+    Rule {
+        name: "permutation-into-weight",
+        theorem: "(P x)·W = x·(P⁻¹ W), over the contracting dimension",
+        soundness: Soundness::Reorders,
+        find: into_weight,
+    },
     Rule { name: "permutation-of-dot", theorem: "P(x·W) = x·(W P), over W's free dimension", soundness: Soundness::Exact, find: of_dot },
-    Rule { name: "scale-into-weight", theorem: "(x·diag s)·W = x·(diag s·W), over the contracting dimension", soundness: Soundness::Reassociates, find: scale_into_weight },
+    Rule {
+        name: "scale-into-weight",
+        theorem: "(x·diag s)·W = x·(diag s·W), over the contracting dimension",
+        soundness: Soundness::Reassociates,
+        find: scale_into_weight,
+    },
 ];
 
 fn inverse(p: &[u32]) -> Option<Arc<[u32]>> {
@@ -50,7 +65,10 @@ fn cancel(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
         return equal(class, Term::Have(x));
     }
     let back = inverse(&p);
-    permutations(view, x).filter(|(a, q, _)| *a == axis && Some(q) == back.as_ref()).map(|(_, _, source)| vec![(class, Term::Have(source))]).collect()
+    permutations(view, x)
+        .filter(|(a, q, _)| *a == axis && Some(q) == back.as_ref())
+        .map(|(_, _, source)| vec![(class, Term::Have(source))])
+        .collect()
 }
 
 fn compose(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
@@ -85,7 +103,9 @@ fn push(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
 
 fn pull(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
     let Some((template, ty)) = uniform_elementwise(view, node, class) else { return Vec::new() };
-    let Some((axis, p)) = node.children.iter().find_map(|&c| permutations(view, c).next().map(|(a, p, _)| (a, p))) else { return Vec::new() };
+    let Some((axis, p)) = node.children.iter().find_map(|&c| permutations(view, c).next().map(|(a, p, _)| (a, p))) else {
+        return Vec::new();
+    };
     let Some(back) = inverse(&p) else { return Vec::new() };
     let children = node
         .children
@@ -132,7 +152,11 @@ fn scale_into_weight(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
     let mut out = Vec::new();
     for (left, x, w, pairs) in weights_of(view, node) {
         for n in view.terms.nodes(x) {
-            let (Some(OpKind::ChannelMap { axis, map: map @ ChannelMap::Scale(_) }), &[source]) = (view.terms.kind(n), n.children.as_slice()) else { continue };
+            let (Some(OpKind::ChannelMap { axis, map: map @ ChannelMap::Scale(_) }), &[source]) =
+                (view.terms.kind(n), n.children.as_slice())
+            else {
+                continue;
+            };
             let Some(&(_, at)) = pairs.iter().find(|(c, _)| c == axis) else { continue };
             let Some(ty) = view.terms.ty(w) else { continue };
             let weight = Term::new(OpKind::ChannelMap { axis: at, map: map.clone() }, ty.clone(), vec![Term::Have(w)]);

@@ -18,7 +18,12 @@ pub(super) const RULES: &[Rule] = &[
         soundness: Soundness::Exact,
         find: of_transpose,
     },
-    Rule { name: "transpose-of-dot", theorem: "T(dot(a, b)) = dot(b, a) where T swaps the free dimensions of a with those of b", soundness: Soundness::Exact, find: swap },
+    Rule {
+        name: "transpose-of-dot",
+        theorem: "T(dot(a, b)) = dot(b, a) where T swaps the free dimensions of a with those of b",
+        soundness: Soundness::Exact,
+        find: swap,
+    },
 ];
 
 /// Ranks of a dot's operands and the dimensions of its result: batch, free of the left, free of the right.
@@ -93,7 +98,8 @@ fn swap(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
                 return None;
             }
             let d = dot.dims.clone();
-            let dims = DotDims { lhs_batch: d.rhs_batch, rhs_batch: d.lhs_batch, lhs_contract: d.rhs_contract, rhs_contract: d.lhs_contract };
+            let dims =
+                DotDims { lhs_batch: d.rhs_batch, rhs_batch: d.lhs_batch, lhs_contract: d.rhs_contract, rhs_contract: d.lhs_contract };
             let precision = dot.precision.iter().rev().copied().collect();
             let kind = OpKind::DotGeneral(Dot { dims, precision, algorithm: None });
             Some(vec![(class, Term::new(kind, ty.clone(), vec![Term::Have(b), Term::Have(a)]))])

@@ -13,7 +13,9 @@ pub(super) const RULES: &[Rule] = &[Rule {
 }];
 
 fn slice_of_concatenate(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
-    let (Some(OpKind::Slice { start, limit, strides }), &[x]) = (view.terms.kind(node), node.children.as_slice()) else { return Vec::new() };
+    let (Some(OpKind::Slice { start, limit, strides }), &[x]) = (view.terms.kind(node), node.children.as_slice()) else {
+        return Vec::new();
+    };
     if strides.iter().any(|&s| s != 1) {
         return Vec::new();
     }

@@ -15,8 +15,18 @@ use icd_core::{
 };
 
 pub(super) const RULES: &[Rule] = &[
-    Rule { name: "merge-dots", theorem: "x·W_i (+ b_i) = (x·[W_1 … W_n] (+ [b_1 … b_n])) restricted to the columns of W_i", soundness: Soundness::Exact, find: dots },
-    Rule { name: "merge-quantized-dots", theorem: "the same for weights quantized on one grid", soundness: Soundness::Exact, find: quantized },
+    Rule {
+        name: "merge-dots",
+        theorem: "x·W_i (+ b_i) = (x·[W_1 … W_n] (+ [b_1 … b_n])) restricted to the columns of W_i",
+        soundness: Soundness::Exact,
+        find: dots,
+    },
+    Rule {
+        name: "merge-quantized-dots",
+        theorem: "the same for weights quantized on one grid",
+        soundness: Soundness::Exact,
+        find: quantized,
+    },
 ];
 
 /// One of several products on an input.
@@ -66,7 +76,8 @@ fn parallel(view: &View<'_>, x: Id, class: Id, same: impl Fn(&Node) -> bool, con
     for (parent, node) in view.parents.get(&x)? {
         let operands: Vec<Id> = node.children.iter().map(|&c| view.terms.egraph.find(c)).collect();
         let (Some(&first), Some(rest)) = (operands.first(), operands.get(1..)) else { continue };
-        let plain = |&c: &Id| view.terms.is_constant(c) && view.terms.literal(c).is_some() && view.terms.ty(c).is_some_and(|t| t.rank() == 2);
+        let plain =
+            |&c: &Id| view.terms.is_constant(c) && view.terms.literal(c).is_some() && view.terms.ty(c).is_some_and(|t| t.rank() == 2);
         if first != x || rest.len() != constants || !same(node) || !rest.iter().all(plain) || products.iter().any(|p| p.class == *parent) {
             continue;
         }
@@ -90,16 +101,12 @@ fn bias(view: &View<'_>, product: Id) -> Option<(Id, Id)> {
             OpKind::BroadcastInDim { dims } if *dims == [rank - 1] => n.children.first().copied(),
             _ => None,
         })?;
-        (view.terms.literal(vector).is_some() && view.terms.ty(vector)?.dims == [*view.terms.ty(product)?.dims.last()?]).then_some((*sum, vector))
+        (view.terms.literal(vector).is_some() && view.terms.ty(vector)?.dims == [*view.terms.ty(product)?.dims.last()?])
+            .then_some((*sum, vector))
     })
 }
 
-fn merged(
-    view: &View<'_>,
-    products: &[Product],
-    along: usize,
-    make: impl Fn(TensorType, Vec<Term>) -> Option<Term>,
-) -> Option<Proposal> {
+fn merged(view: &View<'_>, products: &[Product], along: usize, make: impl Fn(TensorType, Vec<Term>) -> Option<Term>) -> Option<Proposal> {
     let first = products.first()?;
     let total: i64 = products.iter().map(|p| p.columns).sum();
     let widened = |ty: &TensorType| {

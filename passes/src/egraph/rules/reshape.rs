@@ -8,7 +8,12 @@ use icd_core::{TensorType, graph::OpKind};
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "reshape-identity", theorem: "R_s(x) = x where x has shape s", soundness: Soundness::Exact, find: identity },
     Rule { name: "reshape-compose", theorem: "R_s(R_t(x)) = R_s(x)", soundness: Soundness::Exact, find: compose },
-    Rule { name: "reshape-of-elementwise", theorem: "R_s(f(x, …)) = f(R_s(x), …)", soundness: Soundness::Exact, find: push_through_elementwise },
+    Rule {
+        name: "reshape-of-elementwise",
+        theorem: "R_s(f(x, …)) = f(R_s(x), …)",
+        soundness: Soundness::Exact,
+        find: push_through_elementwise,
+    },
 ];
 
 fn operand(view: &View<'_>, node: &Node) -> Option<Id> {

@@ -9,8 +9,18 @@ use icd_core::{
 };
 
 pub(super) const RULES: &[Rule] = &[
-    Rule { name: "scale-before-dot", theorem: "(s·x)·W = x·(s·W) for a constant number s", soundness: Soundness::Reassociates, find: before_dot },
-    Rule { name: "scale-after-dot", theorem: "s·(x·W) = x·(s·W) for a constant number s", soundness: Soundness::Reassociates, find: after_dot },
+    Rule {
+        name: "scale-before-dot",
+        theorem: "(s·x)·W = x·(s·W) for a constant number s",
+        soundness: Soundness::Reassociates,
+        find: before_dot,
+    },
+    Rule {
+        name: "scale-after-dot",
+        theorem: "s·(x·W) = x·(s·W) for a constant number s",
+        soundness: Soundness::Reassociates,
+        find: after_dot,
+    },
 ];
 
 /// If a node of `class` is x·s with s the same everywhere: x and s.
@@ -44,7 +54,9 @@ fn before_dot(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
             continue;
         }
         for n in view.terms.nodes(x) {
-            let Some((source, weight)) = scaled(view, n).and_then(|(source, s)| Some((source, scaled_weight(view, w, s)?))) else { continue };
+            let Some((source, weight)) = scaled(view, n).and_then(|(source, s)| Some((source, scaled_weight(view, w, s)?))) else {
+                continue;
+            };
             let operands = if left { vec![Term::Have(source), weight] } else { vec![weight, Term::Have(source)] };
             out.push(vec![(class, Term::new(kind.clone(), ty.clone(), operands))]);
         }

@@ -8,9 +8,24 @@ use icd_core::{TensorType, graph::OpKind};
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "transpose-identity", theorem: "T_id(x) = x", soundness: Soundness::Exact, find: identity },
     Rule { name: "transpose-compose", theorem: "T_p(T_q(x)) = T_{q∘p}(x)", soundness: Soundness::Exact, find: compose },
-    Rule { name: "transpose-of-elementwise", theorem: "T_p(f(x, …)) = f(T_p(x), …)", soundness: Soundness::Exact, find: push_through_elementwise },
-    Rule { name: "elementwise-of-transpose", theorem: "f(T_p(x), …) = T_p(f(x, T_p⁻¹(…)))", soundness: Soundness::Exact, find: pull_out_of_elementwise },
-    Rule { name: "transpose-of-broadcast", theorem: "T_p(B_d(x)) = B_{p⁻¹(d)}(x) where that keeps x's order", soundness: Soundness::Exact, find: of_broadcast },
+    Rule {
+        name: "transpose-of-elementwise",
+        theorem: "T_p(f(x, …)) = f(T_p(x), …)",
+        soundness: Soundness::Exact,
+        find: push_through_elementwise,
+    },
+    Rule {
+        name: "elementwise-of-transpose",
+        theorem: "f(T_p(x), …) = T_p(f(x, T_p⁻¹(…)))",
+        soundness: Soundness::Exact,
+        find: pull_out_of_elementwise,
+    },
+    Rule {
+        name: "transpose-of-broadcast",
+        theorem: "T_p(B_d(x)) = B_{p⁻¹(d)}(x) where that keeps x's order",
+        soundness: Soundness::Exact,
+        find: of_broadcast,
+    },
 ];
 
 pub(crate) fn permuted(ty: &TensorType, permutation: &[usize]) -> Option<TensorType> {
@@ -44,13 +59,17 @@ pub(crate) fn transposes<'v>(view: &'v View<'_>, class: Id) -> impl Iterator<Ite
 
 fn identity(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
     match (view.terms.kind(node), node.children.as_slice()) {
-        (Some(OpKind::Transpose { permutation }), &[x]) if permutation.iter().copied().eq(0..permutation.len()) => equal(class, Term::Have(x)),
+        (Some(OpKind::Transpose { permutation }), &[x]) if permutation.iter().copied().eq(0..permutation.len()) => {
+            equal(class, Term::Have(x))
+        }
         _ => Vec::new(),
     }
 }
 
 fn compose(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
-    let (Some(OpKind::Transpose { permutation: outer }), &[x]) = (view.terms.kind(node), node.children.as_slice()) else { return Vec::new() };
+    let (Some(OpKind::Transpose { permutation: outer }), &[x]) = (view.terms.kind(node), node.children.as_slice()) else {
+        return Vec::new();
+    };
     transposes(view, x)
         .filter_map(|(inner, source)| {
             let composed: Vec<usize> = outer.iter().map(|&p| inner.get(p).copied()).collect::<Option<_>>()?;
