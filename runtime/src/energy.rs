@@ -2,7 +2,10 @@
 
 use crate::cuda::DeviceInfo;
 use nvml_wrapper::Nvml;
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Instant};
+
+/// How long energy is measured for.
+pub const SECONDS: f64 = 1.0;
 
 /// A counter of joules.
 pub enum EnergyMeter {
@@ -14,9 +17,8 @@ pub enum EnergyMeter {
     None(String),
 }
 
-/// A reading of an [`EnergyMeter`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading(Vec<u64>);
+struct Reading(Vec<u64>);
 
 impl EnergyMeter {
     /// The counter of the CUDA device, or of the CPU if there is none.
@@ -55,8 +57,7 @@ impl EnergyMeter {
         counters.map_or_else(|| none("RAPL counters are readable by root only"), EnergyMeter::Rapl)
     }
 
-    /// Reads the counter; `None` if there is none.
-    pub fn read(&self) -> Option<Reading> {
+    fn read(&self) -> Option<Reading> {
         match self {
             EnergyMeter::Nvml(nvml, bus) => {
                 nvml.device_by_pci_bus_id(bus.as_str()).ok()?.total_energy_consumption().ok().map(|millijoules| Reading(vec![millijoules]))
@@ -68,8 +69,21 @@ impl EnergyMeter {
         }
     }
 
-    /// Joules between two readings, or why they are not known.
-    pub fn joules(&self, from: &Option<Reading>, to: &Option<Reading>) -> Result<f64, String> {
+    /// Joules a call, or why they are not known. Repeats `calls`, which returns how many calls it made, for [`SECONDS`], since counters move
+    /// only every few hundredths of a second; not at all without a counter.
+    pub fn joules_a_call<E>(&self, mut calls: impl FnMut() -> Result<usize, E>) -> Result<Result<f64, String>, E> {
+        if let EnergyMeter::None(why) = self {
+            return Ok(Err(why.clone()));
+        }
+        let (start, before) = (Instant::now(), self.read());
+        let mut done = 0usize;
+        while start.elapsed().as_secs_f64() < SECONDS {
+            done += calls()?.max(1);
+        }
+        Ok(self.joules(&before, &self.read()).map(|joules| joules / done.max(1) as f64))
+    }
+
+    fn joules(&self, from: &Option<Reading>, to: &Option<Reading>) -> Result<f64, String> {
         match (self, from, to) {
             (EnergyMeter::None(why), ..) => Err(why.clone()),
             (EnergyMeter::Nvml(..), Some(from), Some(to)) => {

@@ -42,15 +42,14 @@ pub(super) fn bench(artifact: &Artifact, args: &BenchArgs) -> Result<(), Failure
     }
     let meter = EnergyMeter::open(session.device().as_ref());
     let mut times = Vec::with_capacity(args.runs as usize);
-    let before = meter.read();
     for _ in 0..args.runs {
         let start = Instant::now();
         session.run_into(&inputs, &mut outputs)?;
         times.push(start.elapsed().as_nanos() as f64);
         bar.inc(1);
     }
-    let energy = meter.joules(&before, &meter.read());
     bar.finish_and_clear();
+    let energy = meter.joules_a_call(|| session.run_into(&inputs, &mut outputs).map(|()| 1))?;
 
     let columns = vec![
         Column::text("what"),
@@ -66,7 +65,7 @@ pub(super) fn bench(artifact: &Artifact, args: &BenchArgs) -> Result<(), Failure
     let mut table = Table::new("Time a call", columns);
     let per_second = |nanoseconds: f64| Cell::from(f64::from(args.items) * 1e9 / nanoseconds);
     let summary = Summary::of(&times).ok_or_else(|| Failure::usage("--runs must be at least 1"))?;
-    let energy = energy.map_or_else(Cell::missing, |joules| Cell::from(joules * 1e3 / f64::from(args.runs)));
+    let energy = energy.map_or_else(Cell::missing, |joules| Cell::from(joules * 1e3));
     let synchronous = if session.backend() == "cuda" { "synchronous, with copies" } else { "call" };
     table.row([
         synchronous.into(),
@@ -105,11 +104,10 @@ fn device_row(
     const BATCHES: usize = 10;
     let calls = (args.runs as usize).div_ceil(BATCHES);
     let mut times = Vec::with_capacity(BATCHES);
-    let before = meter.read();
     for _ in 0..BATCHES {
         times.extend(session.time_on_device(inputs, calls)?);
     }
-    let energy = meter.joules(&before, &meter.read());
+    let energy = meter.joules_a_call(|| session.time_on_device(inputs, calls).map(|_| calls))?;
     if let Some(summary) = Summary::of(&times) {
         table.row([
             format!("back to back on the device, {BATCHES} batches of {calls}").into(),
@@ -120,7 +118,7 @@ fn device_row(
             (summary.mean / 1e3).into(),
             (BATCHES * calls).into(),
             Cell::from(f64::from(args.items) * 1e9 / summary.median),
-            energy.map_or_else(Cell::missing, |joules| Cell::from(joules * 1e3 / (BATCHES * calls) as f64)),
+            energy.map_or_else(Cell::missing, |joules| Cell::from(joules * 1e3)),
         ]);
     }
     Ok(())

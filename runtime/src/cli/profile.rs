@@ -50,14 +50,13 @@ pub(super) fn profile(artifact: &Artifact, args: &ProfileArgs) -> Result<(), Fai
         bar.inc(1);
     }
     let meter = EnergyMeter::open(session.device().as_ref());
-    let before = meter.read();
     let started = std::time::Instant::now();
     for _ in 0..args.runs {
         session.run_into(&inputs, &mut outputs)?;
         bar.inc(1);
     }
     let whole = started.elapsed().as_nanos() as f64 / f64::from(args.runs);
-    let energy = meter.joules(&before, &meter.read()).map(|joules| joules / f64::from(args.runs));
+    let energy = meter.joules_a_call(|| session.run_into(&inputs, &mut outputs).map(|()| 1))?;
     let mut runs: Vec<Vec<StepTime>> = Vec::with_capacity(args.runs as usize);
     for _ in 0..args.runs {
         runs.push(session.profile(&inputs, &mut outputs)?);
