@@ -18,6 +18,7 @@ pub mod rows;
 pub mod sort;
 pub mod update;
 
+mod attention;
 mod micro_kernel;
 mod pack;
 mod site;
@@ -97,7 +98,8 @@ impl Backend for Native {
 /// Compiles the entry function of a module. Its shapes must be static.
 pub fn compile(module: &Module, options: &CpuOptions) -> Result<Compiled> {
     let processor = Processor::named(&options.cpu)?;
-    let scheduled = schedule(module, &Native)?;
+    let module = attention::split(module);
+    let scheduled = schedule(&module, &Native)?;
     let plan = plan(&scheduled);
     let mut generator = Generator {
         processor: &processor,

@@ -5,7 +5,11 @@ mod support;
 use icd_codegen::cpu::{Compiled, CpuOptions, compile};
 use icd_core::{
     DType, Literal, TensorType, ValueType,
-    graph::{Binary, Builder, Dot, DotDims, Func, FusionKind, Module, Op, OpKind, Param, QuantizedDot, Region, Unary, ValueId},
+    graph::{
+        Binary, Builder, CompareType, Direction, Dot, DotDims, Func, FusionKind, Module, Op, OpKind, Param, QuantizedDot, Region, Unary,
+        ValueId,
+    },
+    pack_format::{KOrder, PackFormat, WeightFormat},
 };
 use proptest::prelude::*;
 use support::executor::Machine;
@@ -16,8 +20,15 @@ fn f32s(dims: &[usize]) -> TensorType {
 
 /// A module with one function, built by `build` from its parameters.
 fn module(params: &[TensorType], build: impl FnOnce(&mut Builder<'_>, &[ValueId]) -> Vec<ValueId>) -> Module {
-    let mut func =
-        Func { name: "main".into(), public: true, params: vec![], result_attrs: vec![], values: vec![], body: Region::default(), handle: 0 };
+    let mut func = Func {
+        name: "main".into(),
+        public: true,
+        params: vec![],
+        result_attrs: vec![],
+        values: vec![],
+        body: Region::default(),
+        handle: 0,
+    };
     let args: Vec<ValueId> = params.iter().map(|t| func.new_value(t.clone())).collect();
     let mut b = Builder::new(&mut func);
     let results = build(&mut b, &args);
@@ -134,7 +145,12 @@ fn reduce(b: &mut Builder<'_>, x: ValueId, init: f32, kind: Binary, dims: Vec<us
 }
 
 /// Wraps everything that `build` appends as one fused region over `operands`.
-fn fused(b: &mut Builder<'_>, kind: FusionKind, operands: &[ValueId], build: impl FnOnce(&mut Builder<'_>, &[ValueId]) -> ValueId) -> ValueId {
+fn fused(
+    b: &mut Builder<'_>,
+    kind: FusionKind,
+    operands: &[ValueId],
+    build: impl FnOnce(&mut Builder<'_>, &[ValueId]) -> ValueId,
+) -> ValueId {
     let types: Vec<TensorType> = operands.iter().map(|&v| b.func.tensor(v).unwrap().clone()).collect();
     let args: Vec<ValueId> = types.into_iter().map(|t| b.func.new_value(t)).collect();
     let outer = std::mem::take(&mut b.ops);
@@ -193,7 +209,13 @@ fn column_sums_and_whole_sums() {
         let mut want = vec![0.5; if dims.contains(&0) { if dims.len() == 2 { 1 } else { c } } else { r }];
         for i in 0..r {
             for j in 0..c {
-                let at = if dims.len() == 2 { 0 } else if dims[0] == 0 { j } else { i };
+                let at = if dims.len() == 2 {
+                    0
+                } else if dims[0] == 0 {
+                    j
+                } else {
+                    i
+                };
                 want[at] += f64::from(x[i * c + j]);
             }
         }
@@ -240,8 +262,9 @@ fn quantized(m: usize, n: usize, k: usize, group: usize, bits: u8, zeros: bool, 
     let x = random(m * k, 11);
     let spread = if zeros { 0.0 } else { f32::from(1u8 << (bits - 1)) };
     let levels = (1u32 << bits) as f32;
-    let codes: Vec<i8> = random(k * n, 12).iter().map(|v| (((v + 1.0) / 2.0 * levels).floor().min(levels - 1.0) - spread) as i32 as u8 as i8).collect();
-    let scales: Vec<half::f16> = random(groups * n, 13).iter().map(|&v| half::f16::from_f32(v * 0.1)).collect();
+    let codes: Vec<i8> =
+        random(k * n, 12).iter().map(|v| (((v + 1.0) / 2.0 * levels).floor().min(levels - 1.0) - spread) as i32 as u8 as i8).collect();
+    let scales: Vec<u16> = random(groups * n, 13).iter().map(|&v| half::f16::from_f32(v * 0.1).to_bits()).collect();
     let zero: Vec<u8> = random(groups * n, 14).iter().map(|v| ((v + 1.0) * 7.0) as u8).collect();
     let dtype = match (bits, zeros) {
         (4, false) => DType::I4,
@@ -249,11 +272,7 @@ fn quantized(m: usize, n: usize, k: usize, group: usize, bits: u8, zeros: bool, 
         (_, false) => DType::I8,
         _ => DType::U8,
     };
-    let types = [
-        TensorType::new(dtype, [k, n]),
-        TensorType::new(DType::F16, [groups, n]),
-        TensorType::new(dtype, [groups, n]),
-    ];
+    let types = [TensorType::new(dtype, [k, n]), TensorType::new(DType::F16, [groups, n]), TensorType::new(dtype, [groups, n])];
     let count = if zeros { 3 } else { 2 };
     let mut params = vec![f32s(&[m, k])];
     if !constant {
@@ -280,7 +299,7 @@ fn quantized(m: usize, n: usize, k: usize, group: usize, bits: u8, zeros: bool, 
                 let raw = codes[l * n + j];
                 let code = if zeros { f64::from(raw as u8) } else { f64::from(raw) };
                 let z = if zeros { f64::from(zero[g]) } else { 0.0 };
-                want[i * n + j] += f64::from(x[i * k + l]) * (code - z) * f64::from(scales[g].to_f32());
+                want[i * n + j] += f64::from(x[i * k + l]) * (code - z) * half::f16::from_bits(scales[g]).to_f64();
             }
         }
     }
@@ -314,4 +333,112 @@ fn equal_programs_give_equal_bytes() {
     let (a, b) = (build(&program, "x86-64-v3"), build(&program, "x86-64-v3"));
     assert_eq!(a.object, b.object);
     assert_eq!(a.program, b.program);
+}
+
+#[test]
+fn sorting_lines() {
+    let (r, c) = (7, 33);
+    let x = random(r * c, 21);
+    for dim in [0, 1] {
+        let program = module(&[f32s(&[r, c])], |b, args| {
+            let t = TensorType::scalar(DType::F32);
+            let (p, q) = (b.func.new_value(t.clone()), b.func.new_value(t));
+            let out = b.func.new_value(TensorType::scalar(DType::I1));
+            let compare = OpKind::Compare { direction: Direction::Lt, compare_type: CompareType::Float };
+            let op = Op { kind: compare, operands: vec![p, q], results: vec![out], regions: vec![], loc: Default::default(), attrs: 0 };
+            let region = Region { args: vec![p, q], ops: vec![op], results: vec![out] };
+            b.multi(OpKind::Sort { dim, stable: true }, &[args[0]], vec![f32s(&[r, c]).into()], vec![region])
+        });
+        let mut want = x.clone();
+        let (lines, length, stride) = if dim == 1 { (r, c, 1) } else { (c, r, c) };
+        for line in 0..lines {
+            let at = |i: usize| if dim == 1 { line * c + i } else { i * stride + line };
+            let mut values: Vec<f32> = (0..length).map(|i| x[at(i)]).collect();
+            values.sort_by(f32::total_cmp);
+            values.iter().enumerate().for_each(|(i, &v)| want[at(i)] = v);
+        }
+        assert_eq!(run(&program, "native", &[&x])[0], want);
+    }
+}
+
+/// Merged projections [s, 3·h·d], heads split by views, scale, softmax, heads merged again.
+#[test]
+fn attention_from_merged_projections() {
+    let (s, h, d) = (33, 3, 16);
+    let n = h * d;
+    let x = random(s * 3 * n, 31);
+    let program = module(&[f32s(&[s, 3 * n])], |b, args| {
+        vec![fused(b, FusionKind::Attention, args, |b, a| {
+            let mut head = |b: &mut Builder<'_>, i: usize| {
+                let kind =
+                    OpKind::Slice { start: vec![0, (i * n) as i64], limit: vec![s as i64, ((i + 1) * n) as i64], strides: vec![1, 1] };
+                let v = b.op(kind, &[a[0]], f32s(&[s, n]));
+                let v = b.op(OpKind::Reshape, &[v], f32s(&[s, h, d]));
+                b.op(OpKind::Transpose { permutation: vec![1, 0, 2] }, &[v], f32s(&[h, s, d]))
+            };
+            let (q, k, v) = (head(b, 0), head(b, 1), head(b, 2));
+            let dims = |r| DotDims { lhs_batch: vec![0], rhs_batch: vec![0], lhs_contract: vec![2], rhs_contract: vec![r] };
+            let t = b.op(OpKind::DotGeneral(Dot { dims: dims(2), ..Dot::default() }), &[q, k], f32s(&[h, s, s]));
+            let scale = scalar(b, 0.25);
+            let scale = b.op(OpKind::BroadcastInDim { dims: vec![] }, &[scale], f32s(&[h, s, s]));
+            let t = b.op(OpKind::Binary(Binary::Multiply), &[t, scale], f32s(&[h, s, s]));
+            let p = softmax(b, t);
+            let o = b.op(OpKind::DotGeneral(Dot { dims: dims(1), ..Dot::default() }), &[p, v], f32s(&[h, s, d]));
+            let o = b.op(OpKind::Transpose { permutation: vec![1, 0, 2] }, &[o], f32s(&[s, h, d]));
+            b.op(OpKind::Reshape, &[o], f32s(&[s, n]))
+        })]
+    });
+    let at = |i: usize, part: usize, head: usize, c: usize| f64::from(x[i * 3 * n + part * n + head * d + c]);
+    let mut want = vec![0.0; s * n];
+    for head in 0..h {
+        for i in 0..s {
+            let t: Vec<f64> = (0..s).map(|j| (0..d).map(|c| at(i, 0, head, c) * at(j, 1, head, c)).sum::<f64>() * 0.25).collect();
+            let total: f64 = t.iter().map(|v| v.exp()).sum();
+            for c in 0..d {
+                want[i * n + head * d + c] = (0..s).map(|j| t[j].exp() / total * at(j, 2, head, c)).sum();
+            }
+        }
+    }
+    for cpu in CPUS {
+        let compiled = build(&program, cpu);
+        assert_eq!(compiled.program.steps.len(), 3, "scores, softmax, values");
+        let out = Machine::new(&compiled).run(&[bytemuck::cast_slice(&x)]);
+        let got: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(&out[0]);
+        close(&got, &want, 1.0);
+    }
+}
+
+#[test]
+fn weights_packed_for_tensor_cores() {
+    let (m, n, k, group) = (5, 50, 200, 64);
+    for symmetric in [true, false] {
+        let format = PackFormat::new(n, k, WeightFormat::W4 { symmetric, group }, DType::F16, KOrder::Lane16).unwrap();
+        let mut bytes = vec![0u8; format.bytes()];
+        let (x, r) = (random(m * k, 41), random(k * n, 42));
+        let scales = random(k.div_ceil(group) * n, 43);
+        let mut weights = vec![0.0f64; k * n];
+        for l in 0..k {
+            for j in 0..n {
+                let code = ((r[l * n + j] + 1.0) * 7.9) as u8;
+                let (at, shift) = format.element_at(j, l);
+                bytes[at] |= code << shift;
+                let scale = half::f16::from_f32(scales[l / group * n + j]);
+                bytes[format.scale_at(j, l)..][..2].copy_from_slice(&scale.to_bits().to_le_bytes());
+                let zero = (j % 9) as u8;
+                if let Some(at) = format.zero_at(j, l) {
+                    bytes[at] = zero;
+                }
+                let zero = if symmetric { 8.0 } else { f64::from(zero) };
+                weights[l * n + j] = (f64::from(code) - zero) * scale.to_f64();
+            }
+        }
+        let program = module(&[f32s(&[m, k])], |b, args| {
+            let packed = b.constant(Literal::from_slice(TensorType::new(DType::U8, [bytes.len()]), &bytes).unwrap());
+            vec![b.op(OpKind::PackedDot(format), &[args[0], packed], f32s(&[m, n]))]
+        });
+        let want: Vec<f64> = (0..m * n).map(|i| (0..k).map(|l| f64::from(x[i / n * k + l]) * weights[l * n + i % n]).sum()).collect();
+        for cpu in CPUS {
+            close(&run(&program, cpu, &[&x])[0], &want, 20.0);
+        }
+    }
 }

@@ -55,8 +55,8 @@ fn check(problems: &[GemmProblem], candidates: usize) {
     let mut failures = Vec::new();
     for problem in problems {
         for family in FAMILIES.iter().filter(|f| (f.supports)(problem).is_ok()) {
-            for tile in (family.candidates)(problem).iter().take(candidates) {
-                let kernel = (family.emit)(problem, tile).unwrap();
+            for candidate in (family.candidates)(problem).iter().take(candidates) {
+                let kernel = (family.emit)(problem, &candidate.tile).unwrap();
                 assert!(kernel.ptx.contains(&format!(".entry {}(", kernel.entry)), "{}", kernel.entry);
                 let Some(ptxas) = &ptxas else { continue };
                 match assemble(ptxas, &kernel) {

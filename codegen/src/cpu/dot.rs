@@ -1,4 +1,4 @@
-//! Products with an epilogue: `dot_general`, `icd.quantized_dot`, alone or as the anchor of a fused region.
+//! Products with an epilogue: `dot_general`, `icd.quantized_dot`, `icd.packed_dot`, alone or as the anchor of a fused region.
 //!
 //! Dimensions are grouped into batch × M × N × K. The result is computed in tiles of M rows × one panel of N columns:
 //!
@@ -65,6 +65,13 @@ fn round_up(x: i64, to: i64) -> i64 {
 /// Emits the kernel of a site.
 pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let problem = Problem::of(site)?;
+    if problem.packed.is_some() && site.packed.is_none() {
+        return Err(CodegenError::unsupported(
+            problem.anchor,
+            "its packed weight is not a constant",
+            "keep weights as constants (--weights), or compile for the CPU before icd-pack",
+        ));
+    }
     let tiling = Tiling::choose(&problem, site.processor);
     let mut split: Vec<i64> = vec![tiling.columns];
     for _ in 0..MAX_SPLITS {
@@ -86,7 +93,9 @@ pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
             .map(short_name)
             .collect();
         let label = format!("dot {} {}", shape_text(&[problem.batch, problem.m, problem.k, problem.n]), summary(&names));
-        let info = StepInfo { label, bytes: site.bytes, flops: flops(site.kernel.func, region_ops) };
+        let around: Vec<icd_core::graph::Op> = region_ops.iter().filter(|o| !std::ptr::eq(*o, problem.anchor)).cloned().collect();
+        let products = 2 * (problem.batch * problem.m * problem.n * problem.k) as u64;
+        let info = StepInfo { label, bytes: site.bytes, flops: products + flops(site.kernel.func, &around) };
         return Ok(site.finish(structure::symbol(site, "dot", key), e, tiling.chunks(&problem) as u64, scratch_bytes as usize, info));
     }
     Err(CodegenError::Mismatch { why: "loops were split without end".into() })

@@ -18,6 +18,7 @@ use icd_core::{
     dtype::Class,
     graph::ValueId,
     manifest::{Buffer, Place},
+    pack_format::{PackFormat, W4_MIDDLE},
 };
 use std::collections::BTreeMap;
 
@@ -72,9 +73,12 @@ pub(super) fn replace(
     let name = format!("{base}.cpu{}.{}.{}", tiling.columns, layout.join("_"), &hasher.finalize().to_hex().as_str()[..8]);
     if !weights.contains_key(&name) {
         let literals: Vec<&Literal> = sources.iter().map(|(_, l)| *l).collect();
-        let packed = match problem.quantized {
+        let packed = match &problem.quantized {
             Some(_) => pack_codes(problem, tiling, &literals)?,
-            None => pack_floats(problem, tiling, first)?,
+            None => match problem.packed {
+                Some(format) => pack_floats(problem, tiling, &packed_floats(problem, format, first)?)?,
+                None => pack_floats(problem, tiling, first)?,
+            },
         };
         weights.insert(name.clone(), packed.named(name.as_str()));
     }
@@ -188,21 +192,75 @@ fn integers(literal: &Literal) -> Option<Vec<i64>> {
     })
 }
 
-fn pack_codes(p: &Problem<'_>, t: &Tiling, literals: &[&Literal]) -> Result<Literal> {
-    let q = p.quantized.ok_or_else(|| wrong(p, "not quantized"))?;
+/// Codes `k × n`, scales and zeros `groups × n` of a quantized weight.
+struct Codes {
+    codes: Vec<i64>,
+    scales: Vec<f32>,
+    zeros: Vec<f32>,
+    /// Added to codes and zeros, so that codes are not negative.
+    bias: i64,
+}
+
+fn stored_codes(p: &Problem<'_>, bits: i64, literals: &[&Literal]) -> Result<Codes> {
     let (codes, scales) = literals.first().zip(literals.get(1)).ok_or_else(|| wrong(p, "codes and scales are needed"))?;
-    let bits: i64 = if q.bits <= 4 { 4 } else { 8 };
     let signed = codes.ty().dtype.class() == Class::Signed;
     let bias: i64 = if signed { 1 << (bits - 1) } else { 0 };
-    let (k, n, columns, lanes) = (p.k as usize, p.n as usize, t.columns as usize, t.lanes as usize);
-    let group = q.group_size.clamp(1, k);
-    let layout = CodeLayout::new(p.k, t.columns, bits, group as i64);
-    let groups = layout.groups as usize;
     let codes = integers(codes).ok_or_else(|| wrong(p, "codes must be integers"))?;
     let scales = scales.to_f32().ok_or_else(|| wrong(p, "scales must be numbers"))?;
     let zeros = match literals.get(2) {
         Some(z) => z.to_f32().ok_or_else(|| wrong(p, "zeros must be numbers"))?,
         None => vec![0.0; scales.len()],
+    };
+    Ok(Codes { codes, scales, zeros, bias })
+}
+
+fn float_at(format: &PackFormat, bytes: &[u8], at: usize) -> Option<f32> {
+    let bits = u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]);
+    Some(if format.float == DType::BF16 { half::bf16::from_bits(bits).to_f32() } else { half::f16::from_bits(bits).to_f32() })
+}
+
+/// Reads codes that were packed for tensor cores.
+fn packed_codes(p: &Problem<'_>, format: &PackFormat, group: usize, literal: &Literal) -> Result<Codes> {
+    let bytes = literal.to_bytes();
+    let short = || wrong(p, format!("the packed weight has {} bytes, its format needs {}", bytes.len(), format.bytes()));
+    let places = |step: usize| (0..format.k).step_by(step).flat_map(|k| (0..format.n).map(move |n| (n, k)));
+    let code = |(n, k): (usize, usize)| {
+        let (at, shift) = format.element_at(n, k);
+        bytes.get(at).map(|b| i64::from(b >> shift & 15)).ok_or_else(short)
+    };
+    let zero = |(n, k): (usize, usize)| match format.zero_at(n, k) {
+        Some(at) => bytes.get(at).map(|&z| f32::from(z)).ok_or_else(short),
+        None => Ok(f32::from(W4_MIDDLE)),
+    };
+    Ok(Codes {
+        codes: places(1).map(code).collect::<Result<_>>()?,
+        scales: places(group).map(|(n, k)| float_at(format, &bytes, format.scale_at(n, k)).ok_or_else(short)).collect::<Result<_>>()?,
+        zeros: places(group).map(zero).collect::<Result<_>>()?,
+        bias: 0,
+    })
+}
+
+/// Dense elements that were packed for tensor cores, as a row-major `k × n` literal.
+fn packed_floats(p: &Problem<'_>, format: &PackFormat, literal: &Literal) -> Result<Literal> {
+    let bytes = literal.to_bytes();
+    let short = || wrong(p, format!("the packed weight has {} bytes, its format needs {}", bytes.len(), format.bytes()));
+    let values = (0..format.k)
+        .flat_map(|k| (0..format.n).map(move |n| (n, k)))
+        .map(|(n, k)| float_at(format, &bytes, format.element_at(n, k).0).ok_or_else(short))
+        .collect::<Result<Vec<f32>>>()?;
+    Literal::from_slice(TensorType::new(DType::F32, [format.k, format.n]), &values).map_err(|e| wrong(p, e.to_string()))
+}
+
+fn pack_codes(p: &Problem<'_>, t: &Tiling, literals: &[&Literal]) -> Result<Literal> {
+    let q = p.quantized.as_ref().ok_or_else(|| wrong(p, "not quantized"))?;
+    let bits: i64 = if q.bits <= 4 { 4 } else { 8 };
+    let (k, n, columns, lanes) = (p.k as usize, p.n as usize, t.columns as usize, t.lanes as usize);
+    let group = q.group_size.clamp(1, k);
+    let layout = CodeLayout::new(p.k, t.columns, bits, group as i64);
+    let groups = layout.groups as usize;
+    let Codes { codes, scales, zeros, bias } = match (p.packed, literals.first()) {
+        (Some(format), Some(bytes)) => packed_codes(p, format, group, bytes)?,
+        _ => stored_codes(p, bits, literals)?,
     };
     if codes.len() != k * n || scales.len() != groups * n || zeros.len() != scales.len() {
         return Err(wrong(p, format!("codes {k}x{n} need scales and zeros {groups}x{n}")));

@@ -10,6 +10,7 @@ use crate::{
 use icd_core::{
     DType,
     graph::{Func, Op, OpKind, QuantizedDot, ValueId},
+    pack_format::{PackFormat, WeightFormat},
 };
 
 /// A product: sizes, operands, and the dimensions of each group.
@@ -35,7 +36,10 @@ pub(in crate::cpu) struct Problem<'a> {
     pub result_sizes: Vec<i64>,
     /// Type in which products are summed.
     pub sum: DType,
-    pub quantized: Option<&'a QuantizedDot>,
+    /// Codes and scales instead of a float right operand.
+    pub quantized: Option<QuantizedDot>,
+    /// The right operand's bytes are packed for tensor cores; only constants can be read.
+    pub packed: Option<&'a PackFormat>,
 }
 
 /// Below this many multiplications, one loop nest is as good.
@@ -44,7 +48,7 @@ const SMALL: i64 = 512;
 const MIN_COLUMNS: i64 = 4;
 
 fn is_anchor(op: &Op) -> bool {
-    matches!(op.kind, OpKind::DotGeneral(_) | OpKind::QuantizedDot(_))
+    matches!(op.kind, OpKind::DotGeneral(_) | OpKind::QuantizedDot(_) | OpKind::PackedDot(_))
 }
 
 /// Whether a fused region is one product followed by elementwise operations and rearrangements.
@@ -90,19 +94,30 @@ impl<'a> Problem<'a> {
                 let d = &dot.dims;
                 (d.lhs_batch.clone(), d.rhs_batch.clone(), d.lhs_contract.clone(), d.rhs_contract.clone(), None)
             }
-            OpKind::QuantizedDot(q) => (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], Some(q)),
+            OpKind::QuantizedDot(q) => (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], Some(q.clone())),
+            OpKind::PackedDot(format) => {
+                let codes = match format.weight {
+                    WeightFormat::W4 { symmetric, group } => Some(QuantizedDot { bits: 4, group_size: group, zeros: !symmetric }),
+                    WeightFormat::Dense => None,
+                };
+                (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], codes)
+            }
             _ => return Err(no("not a product")),
         };
         let size = |dims: &[usize], sizes: &[i64]| -> i64 { dims.iter().map(|&d| sizes.get(d).copied().unwrap_or(1)).product() };
+        let packed = if let OpKind::PackedDot(format) = &anchor.kind { Some(format) } else { None };
+        let rhs_sizes = packed.map_or(right.dims.clone(), |f| vec![f.k as i64, f.n as i64]);
         let lhs_rows = free(left.rank(), &lhs_batch, &lhs_depth);
-        let rhs_columns = free(right.rank(), &rhs_batch, &rhs_depth);
+        let rhs_columns = free(rhs_sizes.len(), &rhs_batch, &rhs_depth);
         let sum = match result.dtype {
             DType::F16 | DType::BF16 | DType::F32 => DType::F32,
             DType::F64 => DType::F64,
             DType::I32 | DType::U32 => result.dtype,
             other => return Err(no(&format!("no blocked products of {other}"))),
         };
-        let usable = |t: DType| register_type(t).is_some() && t != DType::I1 && (t.is_float() || sum.is_int() || quantized.is_some());
+        let usable = |t: DType| {
+            register_type(t).is_some() && t != DType::I1 && (t.is_float() || sum.is_int() || quantized.is_some() || packed.is_some())
+        };
         if !usable(left.dtype) || !usable(right.dtype) {
             return Err(no("operand types have no blocked product"));
         }
@@ -110,7 +125,7 @@ impl<'a> Problem<'a> {
             anchor,
             batch: size(&lhs_batch, &left.dims),
             m: size(&lhs_rows, &left.dims),
-            n: size(&rhs_columns, &right.dims),
+            n: size(&rhs_columns, &rhs_sizes),
             k: size(&lhs_depth, &left.dims),
             lhs: anchor.operands[0],
             rhs: anchor.operands[1],
@@ -121,13 +136,17 @@ impl<'a> Problem<'a> {
             rhs_columns,
             rhs_depth,
             lhs_sizes: left.dims.clone(),
-            rhs_sizes: right.dims.clone(),
+            rhs_sizes,
             result_sizes: result.dims.clone(),
             sum,
             quantized,
+            packed,
         };
         let work = problem.m.saturating_mul(problem.n).saturating_mul(problem.k);
-        if problem.batch == 0 || work == 0 || (problem.n < MIN_COLUMNS || work < SMALL) && quantized.is_none() {
+        if problem.batch == 0
+            || work == 0
+            || (problem.n < MIN_COLUMNS || work < SMALL) && problem.quantized.is_none() && problem.packed.is_none()
+        {
             return Err(no("the product is too small to cut into tiles"));
         }
         Ok(problem)
@@ -247,7 +266,7 @@ impl Tiling {
         let block_rows = block_rows.min(p.m);
         let depths = (p.k * columns * bits / 8 + BLOCK_BYTES - 1) / BLOCK_BYTES;
         let mut block_depth = (p.k + depths - 1) / depths;
-        if let Some(q) = p.quantized {
+        if let Some(q) = &p.quantized {
             let group = (q.group_size as i64).clamp(1, p.k);
             block_depth = (block_depth / group).max(1) * group;
         }

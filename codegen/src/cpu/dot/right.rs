@@ -42,7 +42,7 @@ pub(super) struct Panel {
 
 impl Right {
     pub(super) fn choose(site: &Site<'_>, problem: &Problem<'_>) -> Self {
-        match (site.packed, problem.quantized) {
+        match (site.packed, &problem.quantized) {
             (Some(param), Some(q)) => {
                 let bits = if q.bits <= 4 { 4 } else { 8 };
                 Right::Codes { param, bits, group: (q.group_size as i64).clamp(1, problem.k) }
@@ -118,7 +118,7 @@ impl Right {
             column = e.atoms.value(last, p.n);
         }
         let at = p.right_index(e, batch, &column, &k);
-        let x = match p.quantized {
+        let x = match &p.quantized {
             Some(q) => e.dequantized(p.anchor, q, p.rhs, &k, &column, p.sum)?,
             None => p.converted(e, p.rhs, &at)?,
         };

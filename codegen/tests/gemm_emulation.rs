@@ -1,0 +1,223 @@
+//! Lane-accurate emulation of how weights and activations reach the tensor cores: pack, take each lane's bytes as the kernels do, turn words into
+//! fragments by the kernels' masks, multiply as the instruction is defined, and compare with a float64 product. No GPU.
+
+use half::f16;
+use icd_core::{
+    DType,
+    layout::{mma_m16n8k16_a, mma_m16n8k16_b, mma_m16n8k16_c, swizzle_128b, wgmma_m64k16_a},
+    pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
+};
+use icd_quant::pack::{pack_dense, pack_w4};
+
+const ROWS: usize = 8;
+
+struct Random(u64);
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+    fn unit(&mut self) -> f32 {
+        f16::from_f32(self.next() as f32 / (1u64 << 30) as f32 - 1.0).to_f32()
+    }
+}
+
+/// A word of codes as the eight fragment elements `code * 2^-24` (columns g) and `code * 2^-20` (columns g + 8), by masks and fp16 subnormals.
+fn subnormals(word: u32) -> [f64; 8] {
+    let upper = word >> 8;
+    let pairs = [word & 0x000f_000f, word & 0x00f0_00f0, upper & 0x000f_000f, upper & 0x00f0_00f0];
+    std::array::from_fn(|i| f16::from_bits((pairs[i / 2] >> (16 * (i % 2))) as u16).to_f64())
+}
+
+/// A word of codes as `code - 8`, by the fp16 numbers 1024 + code and 1024 + 16 code.
+fn centered(word: u32) -> [f64; 8] {
+    let upper = word >> 8;
+    let magic = |w: u32, mask: u32| (w & mask) | 0x6400_6400;
+    let pairs = [magic(word, 0x000f_000f), magic(word, 0x00f0_00f0), magic(upper, 0x000f_000f), magic(upper, 0x00f0_00f0)];
+    std::array::from_fn(|i| {
+        let value = f16::from_bits((pairs[i / 2] >> (16 * (i % 2))) as u16).to_f64();
+        if i / 2 % 2 == 0 { value - 1032.0 } else { value / 16.0 - 72.0 }
+    })
+}
+
+/// A word of codes as `code - 8`, by the bf16 number 128 + code.
+fn centered_bf16(word: u32) -> [f64; 8] {
+    std::array::from_fn(|i| {
+        let pair = ((word >> (4 * (i / 2))) & 0x000f_000f) | 0x4300_4300;
+        half::bf16::from_bits((pair >> (16 * (i % 2))) as u16).to_f64() - 136.0
+    })
+}
+
+fn word_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+/// Activations of the mma families: 16 bytes a lane and pair of steps, at `k = 32 pair + 8 (lane % 4)`; element `i` of B for `step`.
+fn lane16_operand(x: &[f32], lane: usize, step: usize, i: usize) -> f64 {
+    f64::from(x[(lane / 4) * TILE_K + step / 2 * 32 + lane % 4 * 8 + step % 2 * 4 + i])
+}
+
+/// The product of one instruction per step, from each lane's A elements and B elements, into the accumulator fragments, then into `[n][m]`.
+fn multiply(a: impl Fn(usize, usize) -> [f64; 8], b: impl Fn(usize, usize, usize) -> f64) -> Vec<Vec<f64>> {
+    let (la, lb, lc) = (mma_m16n8k16_a(), mma_m16n8k16_b(), mma_m16n8k16_c());
+    let mut out = vec![vec![0.0; ROWS]; TILE_N];
+    for step in 0..8 {
+        let (mut ma, mut mb) = ([[0.0; 16]; 16], [[0.0; 8]; 16]);
+        for lane in 0..32 {
+            for (i, v) in a(lane, step).into_iter().enumerate() {
+                let at = la.apply(&[i as u64, lane as u64]);
+                ma[at[0] as usize][at[1] as usize] = v;
+            }
+            for i in 0..4 {
+                let at = lb.apply(&[i as u64, lane as u64]);
+                mb[at[0] as usize][at[1] as usize] = b(lane, step, i);
+            }
+        }
+        for lane in 0..32u64 {
+            for i in 0..4u64 {
+                let at = lc.apply(&[i, lane]);
+                let (n, m) = (at[0] as usize, at[1] as usize);
+                out[n][m] += (0..16).map(|slot| ma[n][slot] * mb[slot][m]).sum::<f64>();
+            }
+        }
+    }
+    out
+}
+
+fn reference(x: &[f32], weight: impl Fn(usize, usize) -> f64) -> Vec<Vec<f64>> {
+    let sum = |n: usize, m: usize| (0..TILE_K).map(|k| f64::from(x[m * TILE_K + k]) * weight(k, n)).sum();
+    (0..TILE_N).map(|n| (0..ROWS).map(|m| sum(n, m)).collect()).collect()
+}
+
+fn assert_close(got: &[Vec<f64>], want: &[Vec<f64>]) {
+    for (n, (g, w)) in got.iter().zip(want).enumerate() {
+        for (m, (g, w)) in g.iter().zip(w).enumerate() {
+            assert!((g - w).abs() <= 1e-9 * (1.0 + w.abs()), "n {n} m {m}: {g} != {w}");
+        }
+    }
+}
+
+struct Case {
+    codes: Vec<u8>,
+    packed: Vec<u8>,
+    x: Vec<f32>,
+}
+
+fn case(k_order: KOrder, seed: u64) -> Case {
+    let mut random = Random(seed);
+    let weight = WeightFormat::W4 { symmetric: true, group: 128 };
+    let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, k_order).unwrap();
+    let codes: Vec<u8> = (0..TILE_N * TILE_K).map(|_| random.next() as u8 & 15).collect();
+    let packed = pack_w4(&format, &codes, &[1.0; TILE_N], None).unwrap();
+    let x = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+    Case { codes, packed, x }
+}
+
+fn lane_word(packed: &[u8], lane: usize, step: usize) -> u32 {
+    word_at(packed, step / 4 * 512 + lane * 16 + step % 4 * 4)
+}
+
+#[test]
+fn mma_families_see_their_codes_and_activations() {
+    for seed in 0..8 {
+        let c = case(KOrder::Lane16, seed);
+        let want = reference(&c.x, |k, n| f64::from(c.codes[k * TILE_N + n]) - 8.0);
+        let b = |lane: usize, step: usize, i: usize| lane16_operand(&c.x, lane, step, i);
+        assert_close(&multiply(|lane, step| centered(lane_word(&c.packed, lane, step)), b), &want);
+        assert_close(&multiply(|lane, step| centered_bf16(lane_word(&c.packed, lane, step)), b), &want);
+    }
+}
+
+#[test]
+fn subnormal_codes_and_their_correction_give_the_same_product() {
+    for seed in 0..8 {
+        let c = case(KOrder::Lane16, seed);
+        let b = |lane: usize, step: usize, i: usize| lane16_operand(&c.x, lane, step, i);
+        let sums = multiply(|lane, step| subnormals(lane_word(&c.packed, lane, step)), b);
+        let units = multiply(|_, _| subnormals(0x1111_1111), b);
+        let factors = [f64::from(1 << 24), f64::from(1 << 20)];
+        let fix = |n: usize, m: usize| (sums[n][m] - 8.0 * units[n][m]) * factors[n / 8];
+        let got: Vec<Vec<f64>> = (0..TILE_N).map(|n| (0..ROWS).map(|m| fix(n, m)).collect()).collect();
+        assert_close(&got, &reference(&c.x, |k, n| f64::from(c.codes[k * TILE_N + n]) - 8.0));
+    }
+}
+
+#[test]
+fn dense_fragments_are_the_weights() {
+    let mut random = Random(5);
+    for k_order in [KOrder::Lane16, KOrder::Natural] {
+        let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::Dense, DType::F16, k_order).unwrap();
+        let bits: Vec<u16> = (0..TILE_N * TILE_K).map(|_| f16::from_f32(random.unit()).to_bits()).collect();
+        let packed = pack_dense(&format, &bits).unwrap();
+        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+        let a = |lane: usize, step: usize| -> [f64; 8] {
+            std::array::from_fn(|i| {
+                let at = step * 512 + lane * 16 + i * 2;
+                f16::from_bits(u16::from_le_bytes([packed[at], packed[at + 1]])).to_f64()
+            })
+        };
+        let b = |lane: usize, step: usize, i: usize| match k_order {
+            KOrder::Lane16 => lane16_operand(&x, lane, step, i),
+            KOrder::Natural => f64::from(x[lane / 4 * TILE_K + step * 16 + lane % 4 * 2 + i % 2 + i / 2 * 8]),
+        };
+        let want = reference(&x, |k, n| f16::from_bits(bits[k * TILE_N + n]).to_f64());
+        assert_close(&multiply(a, b), &want);
+    }
+}
+
+#[test]
+fn wgmma_reads_what_the_producers_wrote_through_the_swizzle() {
+    let mut shared = vec![0u16; 2 * ROWS * 64];
+    let c = case(KOrder::Natural, 77);
+    for piece in 0..ROWS * 16 {
+        let (row, column) = (piece / 16, piece % 16);
+        let (half, within) = (column >> 3, column & 7);
+        let at = (half * ROWS * 128 + row * 128 + ((within ^ (row & 7)) << 4)) / 2;
+        for e in 0..8 {
+            shared[at + e] = f16::from_f32(c.x[row * TILE_K + column * 8 + e]).to_bits();
+        }
+    }
+    let swizzle = swizzle_128b();
+    let operand = |lane: usize, step: usize, i: usize| {
+        let (row, slot) = (lane / 4, lane % 4 * 2 + i % 2 + i / 2 * 8);
+        let half = step / 4 * ROWS * 128;
+        let logical = row * 128 + step % 4 * 32 + slot * 2;
+        f16::from_bits(shared[(half + swizzle.apply_flat(logical as u64) as usize) / 2]).to_f64()
+    };
+    let got = multiply(|lane, step| centered(lane_word(&c.packed, lane, step)), operand);
+    assert_close(&got, &reference(&c.x, |k, n| f64::from(c.codes[k * TILE_N + n]) - 8.0));
+}
+
+#[test]
+fn a_warpgroup_holds_four_tiles_of_sixteen_columns() {
+    let (warp, group) = (mma_m16n8k16_a(), wgmma_m64k16_a());
+    for place in 0..256u64 {
+        for w in 0..4 {
+            let one = warp.apply(&[place & 7, place >> 3]);
+            assert_eq!(group.apply(&[place & 7, place >> 3, w]), vec![one[0] + 16 * w, one[1]]);
+        }
+    }
+}
+
+#[test]
+fn scales_lie_where_the_lanes_read_them() {
+    let mut random = Random(9);
+    for group in [32, 64, 128] {
+        let weight = WeightFormat::W4 { symmetric: false, group };
+        let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, KOrder::Lane16).unwrap();
+        let rows = format.groups_per_tile();
+        let scales: Vec<f32> = (0..rows * TILE_N).map(|_| random.unit()).collect();
+        let zeros: Vec<u8> = (0..rows * TILE_N).map(|_| random.next() as u8 & 15).collect();
+        let packed = pack_w4(&format, &[0; TILE_N * TILE_K], &scales, Some(&zeros)).unwrap();
+        for lane in 0..32 {
+            for row in 0..rows {
+                for (half, column) in [(0, lane / 4), (1, lane / 4 + 8)] {
+                    let at = lane / 4 * 2 + format.code_bytes() + row * 32 + 16 * half;
+                    let stored = f16::from_bits(u16::from_le_bytes([packed[at], packed[at + 1]])).to_f32();
+                    assert_eq!(stored, scales[row * TILE_N + column]);
+                    assert_eq!(packed[lane / 4 + format.zeros_at() + row * 16 + 8 * half], zeros[row * TILE_N + column]);
+                }
+            }
+        }
+    }
+}
