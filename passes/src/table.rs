@@ -157,6 +157,9 @@ pub fn markdown() -> String {
             }
         }
     }
+    out += "\n## Rules of `icd-egraph`\n\n";
+    out += "`exact` rules keep every bit; `reorders` rules change the order of a sum; `reassociates` rules move roundings and need `reassociate=true`.\n\n";
+    out += &crate::egraph::rules_markdown();
     out
 }
 
