@@ -35,7 +35,7 @@ deny() {
 
 stage tools scripts/setup-test.sh
 stage format cargo fmt --all --check
-stage spelling .venv/bin/typos
+stage spelling .venv/bin/typos docs examples scripts ./*.md Makefile
 stage docs python3 scripts/check_docs.py
 stage deny deny
 stage clippy cargo clippy --release --workspace --all-targets -- -D warnings
