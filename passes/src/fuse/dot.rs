@@ -14,18 +14,10 @@ pub(super) fn fuse(func: &mut Func, scope: &mut Scope) {
 
 fn fuse_one(func: &mut Func, scope: &mut Scope, seed: usize) {
     let Some(shape) = func.tensor(scope.ops[seed].result()).and_then(|t| t.shape()) else { return };
-    let mut grown = BTreeSet::from([seed]);
-    let mut frontier: BTreeSet<usize> = scope.users(scope.ops[seed].result()).iter().copied().collect();
-    while let Some(i) = frontier.pop_first() {
+    let grown = scope.grow(seed, |i| {
         let op = &scope.ops[i];
-        let fits = scope.is_free(i)
-            && op.kind.is_elementwise()
-            && op.results.iter().all(|&r| func.tensor(r).and_then(|t| t.shape()).as_ref() == Some(&shape))
-            && grown.len() < scope.max_ops;
-        if fits && grown.insert(i) {
-            frontier.extend(op.results.iter().flat_map(|&r| scope.users(r)));
-        }
-    }
+        op.kind.is_elementwise() && op.results.iter().all(|&r| func.tensor(r).and_then(|t| t.shape()).as_ref() == Some(&shape))
+    });
     let Some((members, result)) = scope.best_cut(&grown, seed) else { return };
     if members.len() > 1 {
         scope.group(func, FusionKind::Dot, &members, result, &[seed]);

@@ -85,13 +85,11 @@ fn fuse_one(func: &mut Func, scope: &mut Scope, seed: usize) {
 
 /// What follows the seed inside the index space.
 fn grow(func: &Func, scope: &Scope, seed: usize, space: &Space, rows: bool) -> BTreeSet<usize> {
-    let mut grown = BTreeSet::from([seed]);
-    let mut frontier: BTreeSet<usize> = scope.users(scope.ops[seed].result()).iter().copied().collect();
-    while let Some(i) = frontier.pop_first() {
+    let mut grown = scope.grow(seed, |i| {
         let op = &scope.ops[i];
-        let &[result] = op.results.as_slice() else { continue };
-        let Some(to) = shape(func, result) else { continue };
-        let fits = match &op.kind {
+        let &[result] = op.results.as_slice() else { return false };
+        let Some(to) = shape(func, result) else { return false };
+        match &op.kind {
             OpKind::Reduce { .. } if rows => {
                 Space::of(func, op).is_some_and(|s| s.full == space.full && s.dims == space.dims) && is_simple(scope, func, op)
             }
@@ -104,11 +102,8 @@ fn grow(func: &Func, scope: &Scope, seed: usize, space: &Space, rows: bool) -> B
                 }
             }
             _ => false,
-        };
-        if fits && scope.is_free(i) && grown.len() < scope.max_ops && grown.insert(i) {
-            frontier.extend(scope.users(result));
         }
-    }
+    });
     // Ending in a reshape or broadcast gains nothing.
     while let Some(&last) = grown.last() {
         if matches!(scope.ops[last].kind, OpKind::BroadcastInDim { .. } | OpKind::Reshape) {

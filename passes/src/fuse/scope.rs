@@ -84,6 +84,26 @@ impl Scope {
         members.iter().flat_map(|&i| &self.ops[i].results).copied().filter(|&v| self.escapes(v, members)).collect()
     }
 
+    /// `seed` and what follows it as far as `fits` accepts. Nothing is taken behind a value that something unfit reads: such a value leaves every
+    /// group that holds it, so it can only be the last one.
+    pub(super) fn grow(&self, seed: usize, fits: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+        let accepts = |i: usize| self.is_free(i) && fits(i);
+        let mut grown = BTreeSet::from([seed]);
+        let mut frontier = BTreeSet::from([seed]);
+        while let Some(i) = frontier.pop_first() {
+            if grown.len() >= self.max_ops {
+                break;
+            }
+            for &r in &self.ops[i].results {
+                if self.pinned.contains(&r) || !self.users(r).iter().all(|&u| accepts(u)) {
+                    continue;
+                }
+                frontier.extend(self.users(r).iter().copied().filter(|&u| grown.insert(u)));
+            }
+        }
+        grown
+    }
+
     /// Of `grown`, the largest part that contains `seed`, is what one of its operations needs, and lets only that operation's result out.
     pub(super) fn best_cut(&self, grown: &BTreeSet<usize>, seed: usize) -> Option<(BTreeSet<usize>, ValueId)> {
         grown.iter().rev().find_map(|&root| {
