@@ -9,7 +9,7 @@ use crate::error::{Error, Fail, Outcome, Site, invalid};
 use crate::memory::Memory;
 use crate::ops::quantized;
 use crate::tensor::{Kind, Tensor};
-use icd_core::graph::{Func, Module, Op, OpKind, Region, ValueId};
+use icd_core::graph::{Func, Module, Op, OpKind, Opaque, Region, ValueId};
 use icd_core::{DType, Literal, TensorType, ValueType};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +49,12 @@ pub trait Observer {
     fn wants(&mut self, func: &Func, op: &Op) -> bool;
     /// A tensor result of the operation; called each time that it runs.
     fn result(&mut self, func: &Func, op: &Op, index: usize, value: &Literal);
+    /// Results of an operation that the graph does not model and the interpreter does not know; an `Err` fails the program like a check.
+    /// `None` (the default) leaves the operation unsupported.
+    fn unknown(&mut self, func: &Func, op: &Op, opaque: &Opaque, operands: &[Value]) -> Option<Result<Vec<Value>, String>> {
+        let _ = (func, op, opaque, operands);
+        None
+    }
 }
 
 /// Evaluates programs under limits, with an optional observer.
@@ -267,6 +273,19 @@ impl<'m> Machine<'m, '_> {
             }
             None => Err(Fail::Limit("the step budget (Limits::fuel) is used up; the program may not terminate".into())),
         }
+    }
+
+    /// Asks the observer about an operation that nothing else knows.
+    fn unknown(&mut self, args: &Args<'_>, opaque: &Opaque) -> Outcome<Vec<Item>> {
+        if let Some(observer) = &mut self.observer {
+            let operands = args.items.iter().map(Item::to_value).collect::<Outcome<Vec<_>>>()?;
+            match observer.unknown(args.func, args.op, opaque, &operands) {
+                Some(Ok(results)) => return results.iter().map(|v| Item::from_value(&self.memory, v)).collect(),
+                Some(Err(why)) => return Err(Fail::Check(why)),
+                None => {}
+            }
+        }
+        Err(Fail::Unsupported("the interpreter does not know this operation".into()))
     }
 
     fn descend<T>(&mut self, f: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {

@@ -262,7 +262,7 @@ impl<'m> Machine<'m, '_> {
                 Some(("chlo", name)) => many(chlo::evaluate(memory, args, name)?),
                 Some(("interpreter", "probe")) => Ok(args.items.clone()),
                 Some(("stablehlo", name)) if is_distributed(name) => unsupported("the interpreter runs a single process"),
-                _ => unsupported("the interpreter does not know this operation"),
+                _ => self.unknown(args, o),
             },
         }
     }

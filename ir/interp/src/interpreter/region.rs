@@ -25,14 +25,15 @@ impl<'m> Callable<'m> {
 
 impl<'m> Machine<'m, '_> {
     /// Prepares region `i` of the operation `op` for [`Self::call_scalars`].
-    pub(crate) fn callable(&self, frame: &Frame<'m>, op: &'m icd_core::graph::Op, i: usize) -> Outcome<Callable<'m>> {
+    pub(crate) fn callable(&mut self, frame: &Frame<'m>, op: &'m icd_core::graph::Op, i: usize) -> Outcome<Callable<'m>> {
         let Some(region) = op.regions.get(i) else { return invalid(format!("region {i} is missing")) };
         let outer = |v| match frame.get(v) {
             Ok(Item::Tensor(t)) => Some(t.clone()),
             _ => None,
         };
+        let observed = self.observer.as_mut().is_some_and(|o| region.ops.iter().any(|op| o.wants(frame.func, op)));
         Ok(match ScalarFn::compile(frame.func, region, outer) {
-            Some(f) if self.observer.is_none() => Callable::Fast(Box::new(f)),
+            Some(f) if !observed => Callable::Fast(Box::new(f)),
             _ => Callable::Slow(region),
         })
     }
