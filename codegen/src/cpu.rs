@@ -5,18 +5,18 @@
 //!
 //! | family | what it takes |
 //! |---|---|
-//! | [`update`] | dynamic_update_slice and scatter, in place |
-//! | [`sort`] | sort and top_k |
-//! | [`rows`] | reductions over trailing dimensions with what surrounds them: softmax, norms |
-//! | [`dot`] | products, dense or quantized, with an epilogue: a blocked micro-kernel |
-//! | [`loops`] | everything that has an elemental form |
+//! | `update` | dynamic_update_slice and scatter, in place |
+//! | `sort` | sort and top_k |
+//! | `rows` | reductions over trailing dimensions with what surrounds them: softmax, norms |
+//! | `dot` | products, dense or quantized, with an epilogue: a blocked micro-kernel |
+//! | `loops` | everything that has an elemental form |
 
-pub mod dot;
-pub mod loops;
+mod dot;
+mod loops;
 pub mod object;
-pub mod rows;
-pub mod sort;
-pub mod update;
+mod rows;
+mod sort;
+mod update;
 
 mod attention;
 mod micro_kernel;

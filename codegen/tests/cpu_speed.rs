@@ -41,7 +41,7 @@ fn products() {
             let module = product(m, k, n);
             let compiled = compile(&module, &CpuOptions { cpu: cpu.into(), keep_ir: false }).unwrap();
             let x = vec![0.5f32; m * k];
-            let seconds = (0..5).map(|_| Machine::new(&compiled).time(&[bytemuck::cast_slice(&x)], 40)).fold(f64::MAX, f64::min);
+            let seconds = (0..5).map(|_| Machine::new(&compiled).time(&[bytemuck::cast_slice(&x)], 40).0).fold(f64::MAX, f64::min);
             println!("{cpu} {m}x{k}x{n}: {:.1} us, {:.1} GFLOP/s", seconds * 1e6, 2.0 * (m * k * n) as f64 / seconds / 1e9);
         }
     }

@@ -1,36 +1,18 @@
 //! Whole programs, exported from JAX, against the results that XLA's CPU backend gave.
 
+#[path = "support/program.rs"]
+mod program;
 mod support;
 
 use icd_codegen::cpu::{Compiled, CpuOptions, compile};
-use icd_core::{DType, graph, manifest::TensorSpec};
-use icd_ir::{WeightStore, import};
-use melior::{
-    Context,
-    dialect::DialectRegistry,
-    ir::{Module, operation::OperationLike},
-    utility::register_all_dialects,
-};
+use icd_core::{DType, manifest::TensorSpec};
+use program::read;
 use safetensors::SafeTensors;
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 use support::executor::Machine;
-
-/// Reads a program; the import outlives the MLIR module, which is leaked.
-fn read(path: &Path) -> Result<graph::Module, String> {
-    let registry = DialectRegistry::new();
-    register_all_dialects(&registry);
-    icd_ir::register::register_dialects(&registry);
-    let context = Box::leak(Box::new(Context::new()));
-    context.append_dialect_registry(&registry);
-    context.load_all_available_dialects();
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let module = Box::leak(Box::new(Module::parse(context, &text).ok_or("it does not parse")?));
-    assert!(module.as_operation().verify());
-    import(module.as_operation(), WeightStore::global()).map_err(|e| e.to_string())
-}
 
 /// Largest difference of two tensors relative to the larger of 1 and the reference; infinite where only one is finite.
 fn difference(spec: &TensorSpec, got: &[u8], want: &[u8]) -> f64 {
@@ -128,5 +110,5 @@ fn models_agree_with_xla() {
 
 #[test]
 fn small_programs_agree_with_xla() {
-    check_folder("programs", &["complex"]);
+    check_folder("programs", &["complex_numbers", "functions_special"]);
 }

@@ -18,7 +18,7 @@ mod epilogue;
 mod problem;
 mod right;
 
-pub use problem::takes_fusion;
+pub(super) use problem::takes_fusion;
 
 use super::{
     loops::{flops, shape_text, short_name, summary},
@@ -63,7 +63,7 @@ fn round_up(x: i64, to: i64) -> i64 {
 }
 
 /// Emits the kernel of a site.
-pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
+pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let problem = Problem::of(site)?;
     if problem.packed.is_some() && site.packed.is_none() {
         return Err(CodegenError::unsupported(
@@ -76,7 +76,7 @@ pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let mut split: Vec<i64> = vec![tiling.columns];
     for _ in 0..MAX_SPLITS {
         let mut e = site.elemental()?;
-        let scratch_bytes = Writer::new(site, &problem, &tiling, &split, &mut e)?.chunks(&mut e)?;
+        let scratch_bytes = Writer::new(site, &problem, &tiling, &split, &mut e)?.chunks(&mut e);
         if let Some((position, inner)) = e.atoms.wanted_split()
             && position < split.len()
             && split[position] != inner
@@ -86,6 +86,7 @@ pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
             split.splice(position..=position, [length / inner, inner]);
             continue;
         }
+        let scratch_bytes = scratch_bytes?;
         let region_ops = site.region().map_or(std::slice::from_ref(site.kernel.op), |r| &r.ops);
         let names: Vec<String> = region_ops
             .iter()
@@ -153,8 +154,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         let first_row = block.times(t.block_rows);
 
         let left = match self.left_in_place {
-            Some((row_stride, _)) => {
-                let _ = row_stride;
+            Some(_) => {
                 let place = p.left_index(e, &batch, &first_row, &Affine::default());
                 let ty = e.tensor(p.lhs)?;
                 let linear = place.to_linear(&ty.dims);

@@ -20,7 +20,7 @@ use crate::{
     ll::{Code, Scalar, Val},
 };
 use icd_core::{
-    graph::{Func, Op, OpKind, Region, Unary},
+    graph::{Func, Op, OpKind, Unary},
     manifest::StepInfo,
 };
 
@@ -32,12 +32,12 @@ const CHUNK_WORK: u64 = 1 << 15;
 const MAX_CHUNKS: u64 = 64;
 
 /// Whether every operation of a fused region has an elemental form.
-pub fn takes_fusion(op: &Op) -> bool {
+pub(super) fn takes_fusion(op: &Op) -> bool {
     op.regions.first().is_some_and(|r| r.ops.iter().all(is_elemental))
 }
 
 /// Whether an operation has an elemental form.
-pub fn is_elemental(op: &Op) -> bool {
+pub(super) fn is_elemental(op: &Op) -> bool {
     op.kind.is_elementwise()
         || matches!(
             op.kind,
@@ -69,17 +69,17 @@ pub fn is_elemental(op: &Op) -> bool {
 /// Loops of a nest, outermost first, and how many of them the chunks run over.
 pub(super) struct Nest {
     /// Lengths.
-    pub factors: Vec<i64>,
+    pub(super) factors: Vec<i64>,
 }
 
 impl Nest {
     /// One loop over all elements.
-    pub fn over(elements: i64) -> Self {
+    pub(super) fn over(elements: i64) -> Self {
         Nest { factors: vec![elements] }
     }
 
     /// Splits the loop that an index wanted split; `false` if none did.
-    pub fn split(&mut self, wanted: Option<(usize, i64)>) -> bool {
+    pub(super) fn split(&mut self, wanted: Option<(usize, i64)>) -> bool {
         let Some((position, inner)) = wanted else { return false };
         let Some(&length) = self.factors.get(position) else { return false };
         if inner <= 1 || length % inner != 0 || length == inner {
@@ -207,14 +207,12 @@ pub(super) fn flops(func: &Func, ops: &[Op]) -> u64 {
 }
 
 /// Emits the kernel of a site. Any operation with an elemental form is taken.
-pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
+pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let op = site.kernel.op;
-    let whole = Region::default();
     let ops: &[Op] = match site.region() {
         Some(region) => &region.ops,
         None => std::slice::from_ref(op),
     };
-    let _ = whole;
     if let Some(bad) = ops.iter().find(|op| !is_elemental(op)) {
         return Err(CodegenError::unsupported(
             bad,

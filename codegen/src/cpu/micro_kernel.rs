@@ -14,22 +14,22 @@ use crate::ll::{Code, Scalar, Val};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MicroKernel {
     /// Rows of the tile.
-    pub rows: i64,
+    pub(super) rows: i64,
     /// Vectors a row.
-    pub vectors: i64,
+    pub(super) vectors: i64,
     /// Elements a vector.
-    pub lanes: u32,
+    pub(super) lanes: u32,
     /// Element type.
-    pub scalar: Scalar,
+    pub(super) scalar: Scalar,
     /// Distance of two rows of the left operand.
-    pub row_stride: i64,
+    pub(super) row_stride: i64,
     /// Distance of two elements along the depth.
-    pub depth_stride: i64,
+    pub(super) depth_stride: i64,
 }
 
 impl MicroKernel {
     /// Columns of the tile.
-    pub fn columns(&self) -> i64 {
+    pub(super) fn columns(&self) -> i64 {
         self.vectors * i64::from(self.lanes)
     }
 
@@ -46,7 +46,7 @@ impl MicroKernel {
     }
 
     /// Calls the kernel: `c[rows][columns] (+)= a · b` over `depth`, `add` tells whether to add to `c`.
-    pub fn call(&self, code: &mut Code, a: &Val, b: &Val, c: &Val, depth: &Val, add: bool) {
+    pub(super) fn call(&self, code: &mut Code, a: &Val, b: &Val, c: &Val, depth: &Val, add: bool) {
         code.subroutine(&self.name(add), &[a, b, c, depth], |code, p| self.write(code, [&p[0], &p[1], &p[2]], &p[3], add));
     }
 

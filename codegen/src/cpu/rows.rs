@@ -53,7 +53,7 @@ fn rows_and_columns(func: &Func, ops: &[Op]) -> Option<(i64, i64)> {
 }
 
 /// Whether this family takes a fused region.
-pub fn takes_fusion(func: &Func, op: &Op) -> bool {
+pub(super) fn takes_fusion(func: &Func, op: &Op) -> bool {
     op.regions.first().is_some_and(|r| rows_and_columns(func, &r.ops).is_some() && r.ops.iter().all(super::loops::is_elemental))
 }
 
@@ -90,7 +90,7 @@ fn cost(func: &Func, ops: &[Op], value: ValueId) -> u64 {
 }
 
 /// Emits the kernel of a site.
-pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
+pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let func = site.kernel.func;
     let ops: &[Op] = site.region().map_or(std::slice::from_ref(site.kernel.op), |r| &r.ops);
     let Some((rows, columns)) = rows_and_columns(func, ops) else {
@@ -115,7 +115,7 @@ pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
         let outer = e.begin_loop(&first, &last, &Val::i64(1));
         let row = split_row(&mut e, &row_nest, &outer.iv);
         let loops = Columns { nest: &column_nest, first_position: row_nest.factors.len() };
-        let kept = emit_row(site, &mut e, ops, &row, (rows, columns), &loops)?;
+        let kept = emit_row(site, &mut e, ops, &row, (rows, columns), &loops);
         e.end_loop(outer);
         let wanted = e.atoms.wanted_split();
         let again = match wanted {
@@ -124,9 +124,11 @@ pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
             }
             other => row_nest.split(other),
         };
+        // A mismatch may come from an index that the split makes simple.
         if again {
             continue;
         }
+        let kept = kept?;
         let names: Vec<String> = ops
             .iter()
             .filter(|o| !matches!(o.kind, OpKind::Constant(_) | OpKind::BroadcastInDim { .. } | OpKind::Reshape))

@@ -16,41 +16,41 @@ use icd_core::{
 
 /// A compiled kernel.
 #[derive(Clone, Debug)]
-pub struct Emitted {
+pub(in crate::cpu) struct Emitted {
     /// Symbol of the exported function.
-    pub symbol: String,
+    pub(in crate::cpu) symbol: String,
     /// Code; empty when it was compiled for another place already.
-    pub unit: Unit,
+    pub(in crate::cpu) unit: Unit,
     /// Independent chunks.
-    pub chunks: u64,
+    pub(in crate::cpu) chunks: u64,
     /// Scratch memory a thread.
-    pub scratch_bytes: usize,
+    pub(in crate::cpu) scratch_bytes: usize,
     /// For profiles.
-    pub info: StepInfo,
+    pub(in crate::cpu) info: StepInfo,
 }
 
 /// A kernel and the buffers that it gets.
-pub struct Site<'a> {
+pub(in crate::cpu) struct Site<'a> {
     /// What to compute.
-    pub kernel: &'a Kernel<'a>,
+    pub(in crate::cpu) kernel: &'a Kernel<'a>,
     /// The processor to compile for.
-    pub processor: &'a Processor,
+    pub(in crate::cpu) processor: &'a Processor,
     /// Distinct buffers, in the order of the native function's parameters.
-    pub buffers: Vec<usize>,
+    pub(in crate::cpu) buffers: Vec<usize>,
     /// Parameter of each argument in `kernel.args`; `None` when a packed weight replaced it.
-    pub arg_params: Vec<Option<usize>>,
+    pub(in crate::cpu) arg_params: Vec<Option<usize>>,
     /// Parameter of each result.
-    pub result_params: Vec<usize>,
+    pub(in crate::cpu) result_params: Vec<usize>,
     /// The packed weight of a product, if its weight was packed: parameter index.
-    pub packed: Option<usize>,
+    pub(in crate::cpu) packed: Option<usize>,
     /// Whether a whole argument is constant: the weight's name.
-    pub weights: Vec<Option<&'a icd_core::Literal>>,
+    pub(in crate::cpu) weights: Vec<Option<&'a icd_core::Literal>>,
     /// Bytes that arguments and results take.
-    pub bytes: u64,
+    pub(in crate::cpu) bytes: u64,
 }
 
 impl<'a> Site<'a> {
-    pub fn new(kernel: &'a Kernel<'a>, plan: &Plan, schedule: &'a Schedule<'a>, processor: &'a Processor) -> Self {
+    pub(in crate::cpu) fn new(kernel: &'a Kernel<'a>, plan: &Plan, schedule: &'a Schedule<'a>, processor: &'a Processor) -> Self {
         let mut site = Site {
             kernel,
             processor,
@@ -76,7 +76,7 @@ impl<'a> Site<'a> {
     }
 
     /// Parameter index of a program buffer, new if the kernel did not have it yet.
-    pub fn param(&mut self, buffer: usize) -> usize {
+    pub(in crate::cpu) fn param(&mut self, buffer: usize) -> usize {
         self.buffers.iter().position(|&b| b == buffer).unwrap_or_else(|| {
             self.buffers.push(buffer);
             self.buffers.len() - 1
@@ -84,7 +84,7 @@ impl<'a> Site<'a> {
     }
 
     /// Takes arguments out of the function's parameters, and puts a buffer with packed data in their place.
-    pub fn replace_args(&mut self, dropped: &[usize], packed: usize) {
+    pub(in crate::cpu) fn replace_args(&mut self, dropped: &[usize], packed: usize) {
         let old = std::mem::take(&mut self.buffers);
         let kept: Vec<Option<usize>> = self
             .arg_params
@@ -99,29 +99,29 @@ impl<'a> Site<'a> {
     }
 
     /// Pointer of a parameter inside the function body.
-    pub fn pointer(&self, param: usize) -> Val {
+    pub(in crate::cpu) fn pointer(&self, param: usize) -> Val {
         Val::named(Scalar::Ptr(0), format!("%b{param}"))
     }
 
     /// Pointer to a result.
-    pub fn result(&self, n: usize) -> Val {
+    pub(in crate::cpu) fn result(&self, n: usize) -> Val {
         self.pointer(self.result_params.get(n).copied().unwrap_or(0))
     }
 
     /// Element type of a result.
-    pub fn result_dtype(&self, n: usize) -> DType {
+    pub(in crate::cpu) fn result_dtype(&self, n: usize) -> DType {
         let value = self.kernel.op.results.get(n);
         value.and_then(|&v| self.kernel.func.tensor(v)).map_or(DType::F32, |t| t.dtype)
     }
 
     /// Sizes of a result.
-    pub fn result_dims(&self, n: usize) -> Vec<i64> {
+    pub(in crate::cpu) fn result_dims(&self, n: usize) -> Vec<i64> {
         let value = self.kernel.op.results.get(n);
         value.and_then(|&v| self.kernel.func.tensor(v)).map(|t| t.dims.clone()).unwrap_or_default()
     }
 
     /// The fused region, if the operation has one.
-    pub fn region(&self) -> Option<&'a Region> {
+    pub(in crate::cpu) fn region(&self) -> Option<&'a Region> {
         match self.kernel.op.kind {
             OpKind::Fusion(_) => self.kernel.op.regions.first(),
             _ => None,
@@ -129,12 +129,12 @@ impl<'a> Site<'a> {
     }
 
     /// Values whose elements are the results: the region's results, or the operation's.
-    pub fn outcomes(&self) -> &'a [ValueId] {
+    pub(in crate::cpu) fn outcomes(&self) -> &'a [ValueId] {
         self.region().map_or(&self.kernel.op.results, |r| &r.results)
     }
 
     /// An emitter in which all arguments are bound to their buffers.
-    pub fn elemental(&self) -> Result<Elemental<'a>> {
+    pub(in crate::cpu) fn elemental(&self) -> Result<Elemental<'a>> {
         let mut e = Elemental::new(self.kernel.func, 0);
         for &op in &self.kernel.inlined {
             e.define(std::slice::from_ref(op));
@@ -154,7 +154,7 @@ impl<'a> Site<'a> {
 
     /// Wraps a body that uses `%b0 …`, `%scratch`, `%begin` and `%end` as the exported function of the native ABI: buffers are loaded once, and
     /// passed on as pointers that do not alias.
-    pub fn finish(&self, symbol: String, e: Elemental<'_>, chunks: u64, scratch_bytes: usize, info: StepInfo) -> Emitted {
+    pub(in crate::cpu) fn finish(&self, symbol: String, e: Elemental<'_>, chunks: u64, scratch_bytes: usize, info: StepInfo) -> Emitted {
         let mut code = e.code;
         code.statement("ret void");
         let names: Vec<String> = (0..self.buffers.len()).map(|i| format!("ptr noalias %b{i}")).collect();
@@ -185,16 +185,16 @@ fn weight<'a>(schedule: &'a Schedule<'a>, slot: Slot) -> Option<&'a icd_core::Li
 }
 
 /// Runtime value of a parameter of the native function.
-pub fn begin() -> Val {
+pub(in crate::cpu) fn begin() -> Val {
     Val::named(Scalar::I64, "%begin")
 }
 
 /// See [`begin`].
-pub fn end() -> Val {
+pub(in crate::cpu) fn end() -> Val {
     Val::named(Scalar::I64, "%end")
 }
 
 /// Start of the thread's scratch memory.
-pub fn scratch() -> Val {
+pub(in crate::cpu) fn scratch() -> Val {
     Val::named(Scalar::Ptr(0), "%scratch")
 }

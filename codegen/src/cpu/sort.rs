@@ -42,7 +42,7 @@ struct Column {
 }
 
 /// Emits a sort or a top_k.
-pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
+pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let op = site.kernel.op;
     let input = *op.operands.first().ok_or_else(|| CodegenError::invalid(op, "no operand"))?;
     let dims = site.kernel.func.tensor(input).map(|t| t.dims.clone()).unwrap_or_default();

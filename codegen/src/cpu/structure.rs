@@ -52,7 +52,7 @@ impl Printer<'_> {
 }
 
 /// What decides the code of a kernel: operations with types and attributes, values numbered by first use, and the parameter of each argument.
-pub fn key(site: &Site<'_>) -> String {
+pub(super) fn key(site: &Site<'_>) -> String {
     let kernel = site.kernel;
     let mut p = Printer { func: kernel.func, numbers: BTreeMap::new(), text: String::new() };
     p.op(kernel.op);
@@ -67,7 +67,7 @@ pub fn key(site: &Site<'_>) -> String {
 }
 
 /// A symbol from what the kernel is and the hash of its structure: `dot_64x384_f32_9ab3c0d1`.
-pub fn symbol(site: &Site<'_>, family: &str, key: &str) -> String {
+pub(super) fn symbol(site: &Site<'_>, family: &str, key: &str) -> String {
     let hash = blake3::hash(key.as_bytes()).to_hex();
     let dims: Vec<String> = site.result_dims(0).iter().map(|d| d.to_string()).collect();
     let shape = if dims.is_empty() { "scalar".to_string() } else { dims.join("x") };

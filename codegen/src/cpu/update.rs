@@ -21,7 +21,7 @@ use icd_core::{
 const MAX_SPLITS: usize = 24;
 
 /// Emits a dynamic_update_slice or a scatter.
-pub fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
+pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     match &site.kernel.op.kind {
         OpKind::DynamicUpdateSlice => update_slice(site, key),
         OpKind::Scatter(scatter) => emit_scatter(site, scatter, key),

@@ -153,19 +153,61 @@ impl<'a> Elemental<'a> {
         let (operand, result) = (self.operand(op, 0)?, self.tensor(op.result())?);
         let (from, to) = (self.tensor(operand)?.dtype, result.dtype);
         if from.bits() != to.bits() {
-            return Err(CodegenError::unsupported(op, format!("from {from} to {to} changes the width"), "shift and mask integers instead"));
+            return self.bitcast_width(op, at);
         }
         let x = self.element(operand, at)?;
         let bits = self.to_bits(from, &x);
+        if from.bits() < 8 {
+            return Ok(super::convert(&mut self.code, from, to, &x).unwrap_or(x));
+        }
+        self.from_bits(op, to, &bits)
+    }
+
+    /// Bit casts between widths: the narrower side has one dimension more, whose index counts parts from the lowest bits.
+    fn bitcast_width(&mut self, op: &'a Op, at: &Index) -> Result<Val> {
+        let (operand, result) = (self.operand(op, 0)?, self.tensor(op.result())?);
+        let source = self.tensor(operand)?;
+        let (from, to) = (source.dtype, result.dtype);
+        let int = |bits: usize| [Scalar::I8, Scalar::I16, Scalar::I32, Scalar::I64].into_iter().find(|s| s.bits() as usize == bits);
+        let (Some(from_int), Some(to_int)) = (int(from.bits()), int(to.bits())) else {
+            return Err(CodegenError::unsupported(op, format!("from {from} to {to}"), "cast between types of whole bytes"));
+        };
+        let mut dims = at.to_dims(&mut self.atoms, &result.dims);
+        let bits = if to.bits() < from.bits() {
+            let part = dims.pop().ok_or_else(|| CodegenError::invalid(op, "the result has no dimension for the parts"))?;
+            let x = self.element(operand, &Index::dims(dims))?;
+            let raw = self.to_bits(from, &x);
+            let raw = self.code.bitcast(&raw, from_int);
+            let part = self.atoms.emit(&mut self.code, &part.times(to.bits() as i64));
+            let shift = if from_int.bits() == 64 { part } else { self.code.cast("trunc", &part, from_int) };
+            let shifted = self.code.bin("lshr", &raw, &shift);
+            self.code.cast("trunc", &shifted, to_int)
+        } else {
+            let mut sum = Val::int(to_int, 0);
+            for part in 0..(to.bits() / from.bits()) as i64 {
+                let place = dims.iter().cloned().chain([Affine::constant(part)]).collect();
+                let x = self.element(operand, &Index::dims(place))?;
+                let raw = self.to_bits(from, &x);
+                let raw = self.code.bitcast(&raw, from_int);
+                let wide = self.code.cast("zext", &raw, to_int);
+                let moved = self.code.bin("shl", &wide, &Val::int(to_int, part * from.bits() as i64));
+                sum = self.code.bin("or", &sum, &moved);
+            }
+            sum
+        };
+        self.from_bits(op, to, &bits)
+    }
+
+    /// Register value of `dtype` from its bits as an integer.
+    fn from_bits(&mut self, op: &'a Op, dtype: icd_core::DType, bits: &Val) -> Result<Val> {
         let register = self.register(op.result())?;
-        Ok(match to {
-            icd_core::DType::BF16 => crate::math::bf16_to_f32(&mut self.code, &bits),
+        Ok(match dtype {
+            icd_core::DType::BF16 => crate::math::bf16_to_f32(&mut self.code, bits),
             icd_core::DType::F16 => {
-                let half = self.code.bitcast(&bits, Scalar::F16);
+                let half = self.code.bitcast(bits, Scalar::F16);
                 self.code.cast("fpext", &half, Scalar::F32)
             }
-            _ if from.bits() < 8 => super::convert(&mut self.code, from, to, &x).unwrap_or(x),
-            _ => self.code.bitcast(&bits, register),
+            _ => self.code.bitcast(bits, register),
         })
     }
 

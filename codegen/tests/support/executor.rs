@@ -3,7 +3,7 @@
 use super::Native;
 use icd_codegen::cpu::Compiled;
 use icd_core::manifest::{Place, Step};
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap, time::Instant};
 
 type Kernel = unsafe extern "C" fn(*const *mut u8, *mut u8, u64, u64);
 
@@ -50,13 +50,21 @@ pub(crate) struct Machine<'c> {
     native: Native,
     arena: Memory,
     weights: BTreeMap<String, Memory>,
+    /// Seconds spent so far, by label of step.
+    spent: RefCell<BTreeMap<String, f64>>,
 }
 
 impl<'c> Machine<'c> {
     /// Loads a program.
     pub(crate) fn new(compiled: &'c Compiled) -> Self {
         let weights = compiled.weights.iter().map(|(n, l)| (n.clone(), Memory::from(&l.to_bytes()))).collect();
-        Machine { compiled, native: Native::load(&compiled.object), arena: Memory::new(compiled.program.arena_bytes, 0x7f), weights }
+        Machine {
+            compiled,
+            native: Native::load(&compiled.object),
+            arena: Memory::new(compiled.program.arena_bytes, 0x7f),
+            weights,
+            spent: RefCell::default(),
+        }
     }
 
     /// Runs the program on inputs given as bytes; returns the outputs' bytes.
@@ -97,14 +105,16 @@ impl<'c> Machine<'c> {
     fn steps(&self, steps: &[Step], pointers: &[*mut u8]) {
         for step in steps {
             match step {
-                Step::Native { symbol, args, chunks, scratch_bytes, .. } => {
+                Step::Native { symbol, args, chunks, scratch_bytes, info } => {
                     let kernel: Kernel = self.native.symbol(symbol);
                     let table: Vec<*mut u8> = args.iter().map(|&a| pointers[a]).collect();
                     let mut scratch = Memory::new(*scratch_bytes, 0x7f);
+                    let start = Instant::now();
                     for chunk in (0..*chunks).rev() {
                         // SAFETY: the pointers are those of the plan, which the kernel was compiled for.
                         unsafe { kernel(table.as_ptr(), scratch.pointer(), chunk, chunk + 1) };
                     }
+                    *self.spent.borrow_mut().entry(info.label.clone()).or_default() += start.elapsed().as_secs_f64();
                     assert!(scratch.intact(), "{symbol} wrote beyond its scratch memory");
                 }
                 Step::Copy { dst, src, bytes } => {
@@ -131,14 +141,16 @@ impl<'c> Machine<'c> {
         }
     }
 
-    /// Runs the program many times and returns seconds a run (single thread).
-    #[allow(dead_code, reason = "only the measuring test uses it")]
-    pub(crate) fn time(&mut self, inputs: &[&[u8]], runs: u32) -> f64 {
+    /// Runs the program many times and returns seconds a run spent in kernels (single thread), in all and by label.
+    #[allow(dead_code, reason = "only measuring tests use it")]
+    pub(crate) fn time(&mut self, inputs: &[&[u8]], runs: u32) -> (f64, Vec<(String, f64)>) {
         self.run(inputs);
-        let start = std::time::Instant::now();
+        self.spent.borrow_mut().clear();
         for _ in 0..runs {
             self.run(inputs);
         }
-        start.elapsed().as_secs_f64() / f64::from(runs)
+        let mut parts: Vec<(String, f64)> = self.spent.borrow().iter().map(|(l, s)| (l.clone(), s / f64::from(runs))).collect();
+        parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+        (parts.iter().map(|p| p.1).sum(), parts)
     }
 }

@@ -16,30 +16,30 @@ use icd_core::{
 /// A product: sizes, operands, and the dimensions of each group.
 pub(in crate::cpu) struct Problem<'a> {
     /// The product's operation.
-    pub anchor: &'a Op,
+    pub(in crate::cpu) anchor: &'a Op,
     /// Sizes of the groups.
-    pub batch: i64,
-    pub m: i64,
-    pub n: i64,
-    pub k: i64,
-    pub lhs: ValueId,
-    pub rhs: ValueId,
-    pub lhs_batch: Vec<usize>,
-    pub lhs_rows: Vec<usize>,
-    pub lhs_depth: Vec<usize>,
-    pub rhs_batch: Vec<usize>,
-    pub rhs_columns: Vec<usize>,
-    pub rhs_depth: Vec<usize>,
-    pub lhs_sizes: Vec<i64>,
-    pub rhs_sizes: Vec<i64>,
+    pub(in crate::cpu) batch: i64,
+    pub(in crate::cpu) m: i64,
+    pub(in crate::cpu) n: i64,
+    pub(in crate::cpu) k: i64,
+    pub(in crate::cpu) lhs: ValueId,
+    pub(in crate::cpu) rhs: ValueId,
+    pub(in crate::cpu) lhs_batch: Vec<usize>,
+    pub(in crate::cpu) lhs_rows: Vec<usize>,
+    pub(in crate::cpu) lhs_depth: Vec<usize>,
+    pub(in crate::cpu) rhs_batch: Vec<usize>,
+    pub(in crate::cpu) rhs_columns: Vec<usize>,
+    pub(in crate::cpu) rhs_depth: Vec<usize>,
+    pub(in crate::cpu) lhs_sizes: Vec<i64>,
+    pub(in crate::cpu) rhs_sizes: Vec<i64>,
     /// Sizes of the product's result.
-    pub result_sizes: Vec<i64>,
+    pub(in crate::cpu) result_sizes: Vec<i64>,
     /// Type in which products are summed.
-    pub sum: DType,
+    pub(in crate::cpu) sum: DType,
     /// Codes and scales instead of a float right operand.
-    pub quantized: Option<QuantizedDot>,
+    pub(in crate::cpu) quantized: Option<QuantizedDot>,
     /// The right operand's bytes are packed for tensor cores; only constants can be read.
-    pub packed: Option<&'a PackFormat>,
+    pub(in crate::cpu) packed: Option<&'a PackFormat>,
 }
 
 /// Below this many multiplications, one loop nest is as good.
@@ -52,7 +52,7 @@ fn is_anchor(op: &Op) -> bool {
 }
 
 /// Whether a fused region is one product followed by elementwise operations and rearrangements.
-pub fn takes_fusion(func: &Func, op: &Op) -> bool {
+pub(in crate::cpu) fn takes_fusion(func: &Func, op: &Op) -> bool {
     let Some(region) = op.regions.first() else { return false };
     let mut anchors = region.ops.iter().filter(|op| is_anchor(op));
     let (Some(anchor), None) = (anchors.next(), anchors.next()) else { return false };
@@ -75,7 +75,7 @@ pub fn takes_fusion(func: &Func, op: &Op) -> bool {
 
 impl<'a> Problem<'a> {
     /// The product of a site; [`CodegenError::Mismatch`] when it has none, or one that is too small or of a type without vectors.
-    pub fn of(site: &Site<'a>) -> Result<Self> {
+    pub(in crate::cpu) fn of(site: &Site<'a>) -> Result<Self> {
         let no = |why: &str| CodegenError::Mismatch { why: why.into() };
         let anchor: &'a Op = match site.region() {
             Some(region) => region.ops.iter().find(|op| is_anchor(op)).ok_or_else(|| no("no product in the region"))?,
@@ -153,7 +153,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Index of a left element.
-    pub fn left_index(&self, e: &mut Elemental<'_>, batch: &Affine, row: &Affine, depth: &Affine) -> Index {
+    pub(in crate::cpu) fn left_index(&self, e: &mut Elemental<'_>, batch: &Affine, row: &Affine, depth: &Affine) -> Index {
         let mut at = vec![Affine::default(); self.lhs_sizes.len()];
         spread(e, &mut at, &self.lhs_batch, &self.lhs_sizes, batch);
         spread(e, &mut at, &self.lhs_rows, &self.lhs_sizes, row);
@@ -162,7 +162,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Index of a right element.
-    pub fn right_index(&self, e: &mut Elemental<'_>, batch: &Affine, column: &Affine, depth: &Affine) -> Index {
+    pub(in crate::cpu) fn right_index(&self, e: &mut Elemental<'_>, batch: &Affine, column: &Affine, depth: &Affine) -> Index {
         let mut at = vec![Affine::default(); self.rhs_sizes.len()];
         spread(e, &mut at, &self.rhs_batch, &self.rhs_sizes, batch);
         spread(e, &mut at, &self.rhs_columns, &self.rhs_sizes, column);
@@ -171,7 +171,7 @@ impl<'a> Problem<'a> {
     }
 
     /// An element of an operand, in the type of the sums.
-    pub fn converted(&self, e: &mut Elemental<'a>, value: ValueId, at: &Index) -> Result<Val> {
+    pub(in crate::cpu) fn converted(&self, e: &mut Elemental<'a>, value: ValueId, at: &Index) -> Result<Val> {
         let x = e.element(value, at)?;
         let from = e.tensor(value)?.dtype;
         let register = if matches!(from, DType::F16 | DType::BF16) { DType::F32 } else { from };
@@ -179,21 +179,21 @@ impl<'a> Problem<'a> {
     }
 
     /// Pointer to the left operand, if it is bound to a buffer.
-    pub fn left_pointer(&self, site: &Site<'a>) -> Option<Val> {
+    pub(in crate::cpu) fn left_pointer(&self, site: &Site<'a>) -> Option<Val> {
         let value = self.outer_value(site, self.lhs);
         let n = site.kernel.args.iter().position(|(v, _)| *v == value)?;
         Some(site.pointer(site.arg_params.get(n).copied().flatten()?))
     }
 
     /// The value outside a fused region that an argument of the region stands for.
-    pub fn outer_value(&self, site: &Site<'a>, value: ValueId) -> ValueId {
+    pub(in crate::cpu) fn outer_value(&self, site: &Site<'a>, value: ValueId) -> ValueId {
         let Some(region) = site.region() else { return value };
         let position = region.args.iter().position(|&a| a == value);
         position.and_then(|p| site.kernel.op.operands.get(p)).copied().unwrap_or(value)
     }
 
     /// Strides of the left operand along rows and depth, when it lies in a buffer with elements of the sums' type and constant strides.
-    pub fn left_strides(&self, site: &Site<'a>, e: &mut Elemental<'a>) -> Option<(i64, i64)> {
+    pub(in crate::cpu) fn left_strides(&self, site: &Site<'a>, e: &mut Elemental<'a>) -> Option<(i64, i64)> {
         let dtype = e.tensor(self.lhs).ok()?.dtype;
         self.left_pointer(site)?;
         if dtype != self.sum || memory_type(dtype) != register_type(dtype) {
@@ -213,19 +213,19 @@ impl<'a> Problem<'a> {
 #[derive(Clone, Debug)]
 pub(in crate::cpu) struct Tiling {
     /// Rows of a register tile.
-    pub rows: i64,
+    pub(in crate::cpu) rows: i64,
     /// Vectors a row of a tile.
-    pub vectors: i64,
+    pub(in crate::cpu) vectors: i64,
     /// Elements a vector.
-    pub lanes: u32,
+    pub(in crate::cpu) lanes: u32,
     /// Columns of a panel: `vectors · lanes`.
-    pub columns: i64,
+    pub(in crate::cpu) columns: i64,
     /// Rows of a chunk.
-    pub block_rows: i64,
+    pub(in crate::cpu) block_rows: i64,
     /// Depth of a block: its part of a panel stays in the first-level cache.
-    pub block_depth: i64,
+    pub(in crate::cpu) block_depth: i64,
     /// Panels of a chunk.
-    pub group_panels: i64,
+    pub(in crate::cpu) group_panels: i64,
 }
 
 /// Bytes of a panel's block that should stay in the first-level cache.
@@ -239,7 +239,7 @@ const ENOUGH_CHUNKS: i64 = 32;
 
 impl Tiling {
     /// The tile with the least padding, the largest first.
-    pub fn choose(p: &Problem<'_>, processor: &Processor) -> Self {
+    pub(in crate::cpu) fn choose(p: &Problem<'_>, processor: &Processor) -> Self {
         let bits = i64::from(register_type(p.sum).map_or(32, |s| s.bits()));
         let lanes = i64::from(processor.vector_bits) / bits;
         // (vectors, rows) that fit the registers: sums, one row of the panel, one broadcast.
@@ -279,20 +279,20 @@ impl Tiling {
         tiling
     }
 
-    pub fn panels(&self, p: &Problem<'_>) -> i64 {
+    pub(in crate::cpu) fn panels(&self, p: &Problem<'_>) -> i64 {
         (p.n + self.columns - 1) / self.columns
     }
-    pub fn groups(&self, p: &Problem<'_>) -> i64 {
+    pub(in crate::cpu) fn groups(&self, p: &Problem<'_>) -> i64 {
         (self.panels(p) + self.group_panels - 1) / self.group_panels
     }
-    pub fn row_blocks(&self, p: &Problem<'_>) -> i64 {
+    pub(in crate::cpu) fn row_blocks(&self, p: &Problem<'_>) -> i64 {
         (p.m + self.block_rows - 1) / self.block_rows
     }
-    pub fn chunks(&self, p: &Problem<'_>) -> i64 {
+    pub(in crate::cpu) fn chunks(&self, p: &Problem<'_>) -> i64 {
         p.batch * self.row_blocks(p) * self.groups(p)
     }
     /// Columns of the last panel when it is not full, else 0.
-    pub fn ragged_columns(&self, p: &Problem<'_>) -> i64 {
+    pub(in crate::cpu) fn ragged_columns(&self, p: &Problem<'_>) -> i64 {
         p.n % self.columns
     }
 }
