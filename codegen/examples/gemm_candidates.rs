@@ -65,8 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{text}: {reason}");
                 continue;
             }
-            for tile in (family.candidates)(&problem).iter().take(limit.parse()?) {
-                let kernel = (family.emit)(&problem, tile)?;
+            for candidate in (family.candidates)(&problem).iter().take(limit.parse()?) {
+                let kernel = (family.emit)(&problem, &candidate.tile)?;
                 write_files(&problem, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
             }
         }

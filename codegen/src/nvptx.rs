@@ -1,21 +1,18 @@
 //! Kernels for NVIDIA GPUs, emitted as PTX through LLVM's NVPTX back end.
 
 mod attention;
-mod dot;
-mod epilogue;
-mod lower;
-mod program;
-#[cfg(test)]
-mod program_tests;
 mod attention_mma;
+mod dot;
 mod dot_simt;
 #[cfg(test)]
 mod emulate;
+mod epilogue;
 pub mod gemm;
 pub mod gemm_decode;
 pub mod gemm_epilogue;
 pub mod gemm_fragments;
 pub mod gemm_mma;
+pub mod gemm_tuned;
 pub mod gemm_warp;
 pub mod gemm_wgmma;
 pub mod intrinsics;
@@ -23,6 +20,10 @@ mod kernel;
 pub mod kernel_files;
 pub mod kernel_module;
 mod loops;
+mod lower;
+mod program;
+#[cfg(test)]
+mod program_tests;
 pub mod ptx_builder;
 #[cfg(test)]
 mod ptxas;
@@ -30,5 +31,5 @@ mod rows;
 mod target;
 mod view;
 
-pub use program::{Compiled, CudaOptions, compile};
 pub use kernel_module::{KernelError, KernelModule, Param, Unsupported};
+pub use program::{Compiled, CudaOptions, compile};

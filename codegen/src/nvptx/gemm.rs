@@ -3,7 +3,7 @@
 use crate::nvptx::{
     gemm_decode,
     gemm_fragments::weight_name,
-    gemm_mma, gemm_wgmma,
+    gemm_mma, gemm_tuned, gemm_wgmma,
     kernel_module::{KernelError, KernelModule, Param, Unsupported},
 };
 use icd_core::{
@@ -20,10 +20,19 @@ pub struct Family {
     pub k_order: KOrder,
     /// `Ok` when the family computes the problem; else the violated constraint.
     pub supports: fn(&GemmProblem) -> Result<(), Unsupported>,
-    /// Names of the tiles worth trying, likeliest best first. Empty only when `supports` fails.
-    pub candidates: fn(&GemmProblem) -> Vec<String>,
+    /// The tiles worth trying, likeliest best first. Empty only when `supports` fails.
+    pub candidates: fn(&GemmProblem) -> Vec<Candidate>,
     /// Generates the kernel of one candidate.
     pub emit: fn(&GemmProblem, &str) -> Result<KernelModule, KernelError>,
+}
+
+/// A way that a family can compute a problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Microseconds that the family's model expects.
+    pub us: f64,
+    /// Name of the tile.
+    pub tile: String,
 }
 
 /// Every family, in order of preference.
@@ -51,23 +60,39 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The kernel that this compiler takes for a problem: the first candidate of the first family that supports it.
+/// The kernel that this compiler takes for a problem: the measured best where [`gemm_tuned`] knows it, else the candidate with the least expected
+/// time of all families that support the problem.
 ///
 /// # Errors
 /// The last family's reason when none supports the problem; LLVM's failure.
 pub fn select(problem: &GemmProblem) -> Result<KernelModule, KernelError> {
-    let mut last = Unsupported { family: "gemm", constraint: "no family is registered".into() };
+    let (family, tile) = choose(problem)?;
+    (family.emit)(problem, &tile)
+}
+
+/// Family and tile that [`select`] takes.
+///
+/// # Errors
+/// The last family's reason when none supports the problem.
+pub fn choose(problem: &GemmProblem) -> Result<(&'static Family, String), Unsupported> {
+    let mut reason = Unsupported { family: "gemm", constraint: "no family is registered".into() };
+    let mut best: Option<(f64, &'static Family, String)> = None;
+    let measured = gemm_tuned::best(problem);
     for family in FAMILIES {
-        match (family.supports)(problem) {
-            Ok(()) => {
-                if let Some(tile) = (family.candidates)(problem).first() {
-                    return (family.emit)(problem, tile);
-                }
+        if let Err(why) = (family.supports)(problem) {
+            reason = why;
+            continue;
+        }
+        for candidate in (family.candidates)(problem) {
+            if measured.is_some_and(|m| m.family == family.name && m.tile == candidate.tile) {
+                return Ok((family, candidate.tile));
             }
-            Err(reason) => last = reason,
+            if best.as_ref().is_none_or(|b| candidate.us < b.0) {
+                best = Some((candidate.us, family, candidate.tile));
+            }
         }
     }
-    Err(last.into())
+    best.map(|(_, family, tile)| (family, tile)).ok_or(reason)
 }
 
 /// The packed form that the kernels of a family read for a problem.

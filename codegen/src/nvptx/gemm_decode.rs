@@ -14,7 +14,7 @@
 //! conflicts, tested).
 
 use crate::nvptx::{
-    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
     gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
@@ -159,27 +159,51 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     all
 }
 
-/// Estimated time: rounds over the columns, each paying for its activations and its reduction; waste of uneven blocks; half when two blocks of
-/// successive kernels do not fit together.
-fn cost(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
-    let per_block = (format.n_tiles() as f64 / f64::from(tile.blocks)).ceil();
-    let rounds = (per_block / f64::from(tile.n_tiles)).ceil();
-    let blocks_an_sm = f64::from(tile.blocks) / f64::from(problem.arch.multiprocessors());
-    let stream = per_block * blocks_an_sm * (format.k_tiles() * format.tile_bytes()) as f64 / 33.0;
-    let x_bytes = problem.m as f64 * problem.k as f64 * 2.0;
-    let fixed = rounds * (1200.0 + x_bytes / 60.0) * blocks_an_sm;
-    let alone = if tile.min_blocks(format, problem.arch) < 2 { 2000.0 } else { 0.0 };
-    let ring = f64::from(tile.stages * tile.stage_bytes(format));
-    let hungry = if !tile.x_ring && tile.m_frags > 1 { 1500.0 } else { 0.0 };
-    stream + fixed + alone + hungry - ring / 100.0 + if tile.x_ring && tile.m_frags == 1 { 500.0 } else { 0.0 }
+/// Coefficients of [`estimate`], fitted to 1364 measurements on one H200.
+mod fitted {
+    pub(super) const WEIGHT_BYTES_A_CYCLE: f64 = 24.9;
+    pub(super) const X_BYTES_A_CYCLE: f64 = 40.4;
+    pub(super) const TILE_CYCLES: f64 = 1.87;
+    pub(super) const FRAGMENT_CYCLES: f64 = 58.9;
+    pub(super) const X_CYCLES: f64 = 135.6;
+    pub(super) const STEP_CYCLES: f64 = 13.5;
+    pub(super) const NOT_HIDDEN: f64 = 0.63;
+    pub(super) const ROUND_US: f64 = 0.105;
+    pub(super) const START_US: f64 = 2.46;
+    pub(super) const ALONE_US: f64 = 0.17;
+    pub(super) const REGISTERS_US: f64 = 0.48;
+    pub(super) const RING_US: f64 = 0.82e-6;
+    pub(super) const CYCLES_A_US: f64 = 1755.0;
+}
+
+/// Estimated microseconds: the larger of the stream (weights once, activations each round) and the warps' chain of steps, with part of the other;
+/// less what the ring takes in before the kernel in front ends.
+fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
+    let blocks_an_sm = f64::from(tile.blocks.div_ceil(problem.arch.multiprocessors()));
+    let per_block = (format.n_tiles() as u32).div_ceil(tile.blocks);
+    let rounds = f64::from(per_block.div_ceil(tile.n_tiles));
+    let weights = f64::from(per_block) * blocks_an_sm * (format.k_tiles() * format.tile_bytes()) as f64;
+    let x = rounds * blocks_an_sm * (problem.m * problem.k * 2) as f64;
+    let stream = weights / fitted::WEIGHT_BYTES_A_CYCLE + x / fitted::X_BYTES_A_CYCLE;
+    let fragments = f64::from(tile.m_frags);
+    let tiles = f64::from(tile.n_tiles.min(per_block)) / f64::from(tile.warps_n);
+    let step = tiles * (fitted::TILE_CYCLES + fitted::FRAGMENT_CYCLES * fragments) + fitted::X_CYCLES * fragments + fitted::STEP_CYCLES;
+    let resident = tile.min_blocks(format, problem.arch);
+    let takes_turns = if f64::from(resident) < blocks_an_sm { blocks_an_sm } else { 1.0 };
+    let chain = rounds * (format.k_tiles() as f64 / f64::from(tile.warps_k)).ceil() * step * takes_turns;
+    let cycles = stream.max(chain) + fitted::NOT_HIDDEN * stream.min(chain);
+    let alone = if resident < 2 { fitted::ALONE_US } else { 0.0 };
+    let hungry = if !tile.x_ring && tile.m_frags > 1 { fitted::REGISTERS_US } else { 0.0 };
+    let taken_in = f64::from(tile.barriers_at(format)).min(weights) * fitted::RING_US;
+    cycles / fitted::CYCLES_A_US + rounds * blocks_an_sm * fragments * fitted::ROUND_US + fitted::START_US + alone + hungry - taken_in
 }
 
 /// Tiles that fit, by estimated time.
-pub fn candidates(problem: &GemmProblem) -> Vec<String> {
+pub fn candidates(problem: &GemmProblem) -> Vec<Candidate> {
     let Ok(format) = pack_format(problem, KOrder::Lane16, NAME) else { return Vec::new() };
-    let mut all: Vec<(f64, Tile)> = tiles(problem, &format).into_iter().map(|t| (cost(problem, &format, t), t)).collect();
+    let mut all: Vec<(f64, Tile)> = tiles(problem, &format).into_iter().map(|t| (estimate(problem, &format, t), t)).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    all.into_iter().map(|(_, t)| t.name()).collect()
+    all.into_iter().map(|(us, t)| Candidate { us, tile: t.name() }).collect()
 }
 
 /// Generates the kernel for one of [`candidates`].

@@ -16,7 +16,7 @@
 //! fragments the scales multiply the f32 sums of a group, else the weights.
 
 use crate::nvptx::{
-    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
     gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
@@ -129,29 +129,50 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
     check_common(problem, NAME)
 }
 
-/// Estimated time of a tile in arbitrary units: rounds of blocks over the multiprocessors, each the larger of the bytes that it streams and the
-/// matrix instructions that it issues, plus what filling the ring costs.
-fn cost(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
-    let blocks = (problem.m as f64 / f64::from(tile.rows())).ceil() * (problem.n as f64 / f64::from(tile.cols())).ceil();
-    let resident = f64::from(problem.arch.multiprocessors() * tile.min_blocks(format, problem.arch));
+/// Coefficients of [`estimate`], fitted to 92 kernels on one H200.
+mod fitted {
+    pub(super) const BYTES_A_CYCLE: f64 = 112.7;
+    pub(super) const CYCLES_A_MMA: f64 = 7.92;
+    pub(super) const LATENCY: f64 = 9.03;
+    pub(super) const NOT_HIDDEN: f64 = 0.47;
+    pub(super) const STAGE_CYCLES: f64 = 322.0;
+    pub(super) const SHALLOW: f64 = 1.05;
+    pub(super) const SUMS_US: f64 = 0.15;
+    pub(super) const WAVE_US: f64 = 0.73;
+    pub(super) const START_US: f64 = 0.08;
+    pub(super) const CYCLES_A_US: f64 = 1755.0;
+    pub(super) const THREADS_AN_SM: u32 = 2048;
+    pub(super) const MOST_BLOCKS: u32 = 3;
+}
+
+/// Estimated microseconds: waves of blocks; a step takes the longest of streaming, matrix instructions and one warp's chain of them, with part of
+/// the rest; plus fill, drain and sums.
+fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
+    let sms = problem.arch.multiprocessors();
+    let fits = problem.arch.shared_bytes_per_sm() / (tile.shared_bytes(format) + 1024);
+    let resident = fits.min(fitted::THREADS_AN_SM / tile.threads()).clamp(1, fitted::MOST_BLOCKS);
+    let grid = (problem.m as u32).div_ceil(tile.rows()) * (problem.n as u32).div_ceil(tile.cols());
+    let on_an_sm = f64::from(grid.div_ceil(sms).min(resident));
+    let waves = f64::from(grid.div_ceil(sms * resident));
     let steps = (format.k_tiles() as f64 / f64::from(tile.warps_k)).ceil();
-    let bytes = f64::from(tile.stage_bytes(format));
-    let mmas = f64::from(tile.strips() * tile.warps_k * tile.m_frags * tile.warps_m * 8);
-    let busy = (blocks / f64::from(problem.arch.multiprocessors())).ceil();
-    let bytes_a_cycle = 24.0;
-    let cycles_a_mma = 5.0;
-    let stage = (bytes / bytes_a_cycle).max(mmas * cycles_a_mma) + 120.0;
-    let waves = (blocks / resident).ceil().max(busy / 2.0);
-    waves * (steps * stage + 1500.0) + 0.05 * busy * steps * stage
+    let stream = f64::from(tile.stage_bytes(format)) * on_an_sm / fitted::BYTES_A_CYCLE;
+    let mmas = f64::from(tile.rows() / FRAGMENT_ROWS * tile.strips() * tile.warps_k * 8);
+    let matrix = mmas / 4.0 * on_an_sm * fitted::CYCLES_A_MMA;
+    let chain = mmas / f64::from(tile.threads() / 32) * fitted::LATENCY;
+    let longest = stream.max(matrix).max(chain);
+    let step = longest + fitted::NOT_HIDDEN * (stream + matrix - longest).max(0.0) + fitted::STAGE_CYCLES;
+    let depth = 1.0 + fitted::SHALLOW / f64::from(tile.stages * tile.stages);
+    let sums = f64::from(tile.warps_k * tile.sums().bytes()) / 1e4 * on_an_sm * fitted::SUMS_US;
+    waves * (steps * step * depth / fitted::CYCLES_A_US + sums + fitted::WAVE_US) + fitted::START_US
 }
 
 /// Tiles that fit, by estimated time.
-pub fn candidates(problem: &GemmProblem) -> Vec<String> {
+pub fn candidates(problem: &GemmProblem) -> Vec<Candidate> {
     let Ok(format) = pack_format(problem, KOrder::Lane16, NAME) else { return Vec::new() };
     let fits = |t: &Tile| t.shared_bytes(&format) <= problem.arch.shared_bytes_per_block();
-    let mut all: Vec<(f64, Tile)> = tiles().filter(fits).map(|t| (cost(problem, &format, t), t)).collect();
+    let mut all: Vec<(f64, Tile)> = tiles().filter(fits).map(|t| (estimate(problem, &format, t), t)).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    all.into_iter().map(|(_, t)| t.name()).collect()
+    all.into_iter().map(|(us, t)| Candidate { us, tile: t.name() }).collect()
 }
 
 /// Generates the kernel for one of [`candidates`].

@@ -19,7 +19,7 @@
 //! those rows into its shared memory, so that no block waits for a fence beyond its own.
 
 use crate::nvptx::{
-    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
     gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
     gemm_fragments::{Center, Scales, dequantize_w4, scale_fragment},
     kernel_module::{KernelError, KernelModule, Unsupported},
@@ -47,6 +47,8 @@ const STAGE_ALIGN: u32 = 1024;
 /// 128-byte swizzle and 1024 bytes from one group of eight rows to the next.
 const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
 const PRODUCER_REGISTERS: u32 = 40;
+/// Ring and received sums up to which they lie side by side.
+const ROOMY_BYTES: u32 = 113 * 1024;
 
 /// How a block divides its work. Named `m64n256g2s4k4`: rows, columns, consumer warpgroups, stages, blocks that split `k`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +86,23 @@ impl Tile {
     const fn part(self) -> SumTile {
         SumTile { rows: self.rows.div_ceil(self.splits), cols: self.cols() }
     }
+    /// The other blocks' sums arrive in the ring, which must be drained first: there is no room beside it.
+    fn receives_in_ring(self, format: &PackFormat) -> bool {
+        let ring = self.stages * self.stage_bytes(format);
+        let sums = self.sums().bytes().next_multiple_of(128) + self.received_bytes();
+        self.splits > 1 && sums <= ring && ring + self.received_bytes() > ROOMY_BYTES
+    }
+    fn received_bytes(self) -> u32 {
+        (self.splits - 1) * self.part().bytes().next_multiple_of(16)
+    }
     /// Where the other blocks' sums arrive.
     fn received_at(self, format: &PackFormat) -> u32 {
-        (self.stages * self.stage_bytes(format)).max(self.sums().bytes()).next_multiple_of(128)
+        let sums = self.sums().bytes();
+        let end = if self.receives_in_ring(format) { sums } else { (self.stages * self.stage_bytes(format)).max(sums) };
+        end.next_multiple_of(128)
     }
     fn barriers_at(self, format: &PackFormat) -> u32 {
-        self.received_at(format) + (self.splits - 1) * self.part().bytes().next_multiple_of(16)
+        (self.received_at(format) + self.received_bytes()).max(self.stages * self.stage_bytes(format))
     }
     fn shared_bytes(self, format: &PackFormat) -> u32 {
         self.barriers_at(format) + 16 * self.stages + 16
@@ -116,6 +129,7 @@ impl Tile {
         match (self.groups, self.min_blocks(format, arch)) {
             (2, 2) => 96,
             (2, _) => 232,
+            (3, _) => 152,
             (_, 2) => 208,
             _ => 0,
         }
@@ -143,7 +157,7 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
 }
 
 /// `(groups, blocks)`.
-const WIDTHS: &[(u32, u32)] = &[(1, 1), (1, 2), (2, 1), (2, 2)];
+const WIDTHS: &[(u32, u32)] = &[(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)];
 
 fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     let m = problem.m as u32;
@@ -155,11 +169,11 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
         _ => vec![128, 160, 176, 192, 256],
     };
     for rows in heights {
-        for &(groups, blocks) in if m > 64 { WIDTHS } else { &WIDTHS[..3] } {
+        for &(groups, blocks) in if m > 16 { WIDTHS } else { &WIDTHS[..3] } {
             let cols = BLOCK_COLS * blocks * groups;
             let grid = m.div_ceil(rows) * (problem.n as u32).div_ceil(cols);
             for splits in [1, 2, 3, 4, 8] {
-                for stages in [2, 3, 4, 6, 8, 12] {
+                for stages in [2, 3, 4, 6, 8] {
                     let tile = Tile { rows, groups, blocks, stages, splits };
                     let shared = tile.shared_bytes(format);
                     let fits = shared <= problem.arch.shared_bytes_per_block() && tile.fits_registers(format, problem.arch);
@@ -176,33 +190,54 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     all
 }
 
-/// Estimated time in cycles: waves of blocks, each the largest of streaming, matrix and dequantization time, plus fill, drain and the cluster's
-/// exchange.
-fn cost(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
+/// Coefficients of [`estimate`], fitted to 789 kernels on one H200: bytes, matrix and dequantization work in cycles of 1.755 GHz, the rest in
+/// microseconds.
+mod fitted {
+    pub(super) const BYTES_A_CYCLE: f64 = 65.5;
+    pub(super) const MATRIX: f64 = 1.98;
+    pub(super) const FRAGMENT_CYCLES: f64 = 36.0;
+    pub(super) const NOT_HIDDEN: f64 = 0.185;
+    pub(super) const STAGE_CYCLES: f64 = 132.0;
+    pub(super) const SHALLOW: f64 = 0.30;
+    pub(super) const SUMS_US: f64 = 0.111;
+    pub(super) const WAVE_US: f64 = 1.68;
+    pub(super) const START_US: f64 = 0.32;
+    pub(super) const EXCHANGE_US: f64 = 0.62;
+    pub(super) const HALF_WAVE: f64 = 0.51;
+    pub(super) const CYCLES_A_US: f64 = 1755.0;
+}
+
+/// Estimated microseconds: waves of blocks, each step the largest of streaming, matrix and dequantization time with part of the rest, plus fill,
+/// drain and the cluster's exchange. Clusters leave some places of a wave empty.
+fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let grid = (problem.m as u32).div_ceil(tile.rows) * (problem.n as u32).div_ceil(tile.cols()) * tile.splits;
-    let resident = tile.min_blocks(format, problem.arch);
-    let sms = problem.arch.multiprocessors();
-    let waves = f64::from(grid.div_ceil(sms * resident));
+    let (resident, sms) = (tile.min_blocks(format, problem.arch), problem.arch.multiprocessors());
+    let filled = [1.0, 1.0, 0.97, 0.94][tile.splits.min(3) as usize];
+    let slots = (f64::from(sms * resident) * filled).floor();
+    let waves = (f64::from(grid) / slots).ceil();
     let on_an_sm = f64::from(grid.div_ceil(sms).min(resident));
     let steps = (format.k_tiles() as f64 / f64::from(tile.splits)).ceil();
-    let stage = f64::from(tile.stage_bytes(format));
-    let stream = stage * on_an_sm / 20.0;
-    let matrix = f64::from(tile.rows * tile.cols()) * TILE_K as f64 / 4096.0 * on_an_sm;
-    let convert = f64::from(tile.blocks * tile.groups * STEPS) * 16.0 * on_an_sm;
-    let overlap = if tile.groups == 2 || resident == 2 { 0.15 } else { 0.6 };
-    let step = stream.max(matrix).max(convert) + overlap * convert.min(matrix) + 60.0;
-    let shallow = if tile.stages < 3 { 1.3 } else { 1.0 };
-    let exchange = if tile.splits > 1 { 1200.0 + f64::from(tile.sums().bytes()) / 40.0 } else { 0.0 };
-    let alone = if resident == 1 { 2500.0 } else { 0.0 };
-    waves * (steps * step * shallow + 2500.0 + f64::from(tile.sums().bytes()) / 32.0) + exchange + alone
+    let stream = f64::from(tile.stage_bytes(format)) * on_an_sm / fitted::BYTES_A_CYCLE;
+    let matrix = f64::from(tile.rows * tile.cols()) * TILE_K as f64 / 4096.0 * on_an_sm * fitted::MATRIX;
+    let fragments = if format.weight == WeightFormat::Dense { 0 } else { tile.blocks * tile.groups * STEPS };
+    let convert = f64::from(fragments) * on_an_sm * fitted::FRAGMENT_CYCLES;
+    let longest = stream.max(matrix).max(convert);
+    let step = longest + fitted::NOT_HIDDEN * (stream + matrix + convert - longest) + fitted::STAGE_CYCLES;
+    let depth = 1.0 + fitted::SHALLOW / f64::from(tile.stages * tile.stages);
+    let in_last = f64::from(grid) - (waves - 1.0) * slots;
+    let is_last_full = resident == 1 || waves == 1.0 || in_last > f64::from(sms);
+    let long_waves = waves - 1.0 + if is_last_full { 1.0 } else { fitted::HALF_WAVE };
+    let sums = f64::from(tile.sums().bytes()) / 1e4 * on_an_sm * fitted::SUMS_US;
+    let exchange = f64::from(tile.part().bytes() * (tile.splits - 1)) / 1e4 * fitted::EXCHANGE_US;
+    long_waves * steps * step * depth / fitted::CYCLES_A_US + waves * (sums + fitted::WAVE_US) + fitted::START_US + exchange
 }
 
 /// Tiles that fit, by estimated time.
-pub fn candidates(problem: &GemmProblem) -> Vec<String> {
+pub fn candidates(problem: &GemmProblem) -> Vec<Candidate> {
     let Ok(format) = pack_format(problem, KOrder::Natural, NAME) else { return Vec::new() };
-    let mut all: Vec<(f64, Tile)> = tiles(problem, &format).into_iter().map(|t| (cost(problem, &format, t), t)).collect();
+    let mut all: Vec<(f64, Tile)> = tiles(problem, &format).into_iter().map(|t| (estimate(problem, &format, t), t)).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    all.into_iter().map(|(_, t)| t.name()).collect()
+    all.into_iter().map(|(us, t)| Candidate { us, tile: t.name() }).collect()
 }
 
 /// Generates the kernel for one of [`candidates`].
@@ -380,6 +415,15 @@ impl<'k, 'c> Generator<'k, 'c> {
         });
         if tile.splits > 1 {
             k.cluster_wait();
+            self.wait_for_drained_rings();
+        }
+    }
+
+    /// All blocks of the cluster are done with their rings, where sums arrive in them.
+    fn wait_for_drained_rings(&self) {
+        if self.tile.receives_in_ring(&self.format) {
+            self.k.cluster_arrive();
+            self.k.cluster_wait();
         }
     }
 
@@ -540,6 +584,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.proxy_fence();
         k.named_barrier(1, tile.consumers());
         k.cluster_wait();
+        self.wait_for_drained_rings();
         let peer = k.rem_c(k.add(k.add_c(self.rank, 1), self.thread), tile.splits);
         let bytes = k.mul_c(self.part_rows(peer), row_bytes);
         let has_rows = k.less(k.int(0), bytes);
