@@ -34,6 +34,7 @@ mod structure;
 pub(crate) use cse::{literal_key, template_key};
 pub(crate) use dot::free_dims;
 pub(crate) use elementwise::float;
+pub(crate) use shape::widens;
 
 use crate::{Pass, PassContext, PassError, SimplifyOptions};
 use icd_core::graph::{Defs, Func, Module, Op, Patch, remove_dead, rewrite};

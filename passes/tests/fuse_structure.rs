@@ -91,3 +91,13 @@ fn attention_regions_have_the_canonical_form() {
         }
     }
 }
+
+#[test]
+fn half_precision_adds_no_kernels() {
+    for einsum in [false, true] {
+        let mut module = encoder(1, 2, 8, 4, 16, 2, einsum);
+        run_passes(&mut module, &[("icd-simplify", ""), ("icd-convert", "to=f16"), ("icd-egraph", ""), ("icd-fuse", "")]);
+        let got = outline(&module);
+        assert_eq!(got.len(), 7 * 2 + 3, "{got:?}");
+    }
+}

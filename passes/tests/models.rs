@@ -1,10 +1,7 @@
 //! Exported models through whole pipelines: same results, and the kernels that one would write by hand.
 
 mod support;
-use icd_core::{
-    Literal,
-    graph::*,
-};
+use icd_core::{Literal, graph::*};
 use icd_ir::WeightStore;
 use melior::ir::operation::OperationLike;
 use std::{
@@ -64,7 +61,11 @@ fn pipelines() -> Vec<(&'static str, Vec<(&'static str, &'static str)>, f32)> {
         ("fuse", vec![("icd-simplify", ""), ("icd-fuse", "")], 2e-6),
         ("egraph", vec![("icd-simplify", ""), ("icd-egraph", ""), ("icd-fuse", "")], 2e-6),
         ("half", vec![("icd-simplify", ""), ("icd-convert", "to=f16"), ("icd-egraph", ""), ("icd-fuse", "")], 2e-2),
-        ("w8", vec![("icd-simplify", ""), ("icd-quantize", "scheme=w8a16 group=16 min-elems=1"), ("icd-egraph", ""), ("icd-fuse", "")], 1e-1),
+        (
+            "w8",
+            vec![("icd-simplify", ""), ("icd-quantize", "scheme=w8a16 group=16 min-elems=1"), ("icd-egraph", ""), ("icd-fuse", "")],
+            1e-1,
+        ),
     ]
 }
 

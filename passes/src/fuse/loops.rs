@@ -43,7 +43,7 @@ fn is_unread(scope: &Scope, i: usize) -> bool {
     let members: BTreeSet<usize> =
         scope.ops[i].results.iter().flat_map(|&r| scope.users(r)).copied().filter(|u| !scope.is_free(*u)).collect();
     let read = scope.ops[i].results.iter().any(|&r| scope.escapes(r, &members));
-    !read && matches!(scope.ops[i].kind, OpKind::BroadcastInDim { .. } | OpKind::Iota { .. } | OpKind::Reshape)
+    !read && matches!(scope.ops[i].kind, OpKind::BroadcastInDim { .. } | OpKind::Iota { .. } | OpKind::Reshape | OpKind::Convert)
 }
 
 /// Whether producer `i` may join `members`: an elementwise operation or index map that nothing else reads and that is not computed again for

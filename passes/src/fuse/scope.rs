@@ -123,7 +123,8 @@ impl Scope {
         })
     }
 
-    /// Cheap to compute again wherever it is read: constants that may be inlined, iota, broadcasts to more elements, reshapes.
+    /// Cheap to compute again wherever it is read: constants that may be inlined, iota, broadcasts to more elements, reshapes,
+    /// conversions that keep every value.
     pub(super) fn is_cheap(&self, func: &Func, i: usize) -> bool {
         let op = &self.ops[i];
         match &op.kind {
@@ -132,6 +133,10 @@ impl Scope {
             OpKind::BroadcastInDim { .. } => {
                 let elems = |v: Option<&ValueId>| func.tensor(*v?)?.elems();
                 elems(op.operands.first()) < elems(op.results.first())
+            }
+            OpKind::Convert => {
+                let dtype = |v: Option<&ValueId>| Some(func.tensor(*v?)?.dtype);
+                dtype(op.operands.first()).zip(dtype(op.results.first())).is_some_and(|(from, to)| crate::simplify::widens(from, to))
             }
             _ => false,
         }

@@ -97,9 +97,14 @@ fn splat_result(func: &Func, op: &Op, operands: &[Literal], ty: &TensorType) -> 
 fn evaluated(func: &Func, op: &Op, operands: &[Literal], ty: &TensorType, max_bytes: usize) -> Option<Literal> {
     let bytes = ty.bytes()?;
     let read: usize = operands.iter().map(|l| l.stored_bytes().len()).sum();
-    // Moving a weight is left to the rules that move it into what reads it, and to the code generators.
+    // Moving a whole weight is left to the rules that move it into what reads it, and to the code generators; a small part of one is cut out.
     let weights: Vec<&str> = operands.iter().filter_map(|l| l.name().map(|n| &**n)).collect();
-    let allowed = if weights.is_empty() { bytes <= max_bytes || bytes <= read } else { op.kind.is_elementwise() && bytes <= max_bytes };
+    let allowed = if weights.is_empty() {
+        bytes <= max_bytes || bytes <= read
+    } else {
+        let cut = matches!(op.kind, OpKind::Slice { .. }) && bytes <= read / 2 && bytes <= max_bytes.saturating_mul(16);
+        cut || op.kind.is_elementwise() && bytes <= max_bytes
+    };
     if !allowed || read > MAX_READ_BYTES || bytes > MAX_READ_BYTES {
         return None;
     }

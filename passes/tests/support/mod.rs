@@ -363,6 +363,7 @@ pub fn arguments(module: &Module, seed: u64) -> Vec<icd_interp::Value> {
             let literal = match ty.dtype {
                 DType::F32 => Literal::from_slice(ty, &random.normals(n, 1.0)),
                 DType::I32 => Literal::from_slice(ty, &(0..n).map(|_| i32::from(random.below(4) != 0)).collect::<Vec<_>>()),
+                DType::I8 => Literal::from_slice(ty, &(0..n).map(|_| random.below(255) as i8).collect::<Vec<_>>()),
                 DType::I1 => Literal::from_slice(ty, &(0..n).map(|_| random.below(2) as u8).collect::<Vec<_>>()),
                 other => panic!("no random {other}"),
             };

@@ -122,15 +122,32 @@ fn merged(view: &View<'_>, products: &[Product], along: usize, make: impl Fn(Ten
     }
     let product = make(result.clone(), constants)?;
     let mut proposal = slices(view, &product, products.iter().map(|p| (p.class, p.columns)))?;
+    let mut whole = product;
+    let mut ends: Vec<Id> = products.iter().map(|p| p.class).collect();
+    let columns = || products.iter().map(|p| p.columns);
     if let Some(biases) = products.iter().map(|p| p.bias).collect::<Option<Vec<_>>>() {
         let vectors: Vec<Id> = biases.iter().map(|b| b.1).collect();
         let vector = concatenated(view, &vectors, 0)?;
         let rank = result.rank();
         let wide = Term::new(OpKind::BroadcastInDim { dims: vec![rank - 1] }, result.clone(), vec![vector]);
-        let sum = Term::new(OpKind::Binary(Binary::Add), result, vec![product, wide]);
-        proposal.extend(slices(view, &sum, biases.iter().zip(products).map(|(b, p)| (b.0, p.columns)))?);
+        whole = Term::new(OpKind::Binary(Binary::Add), result.clone(), vec![whole, wide]);
+        ends = biases.iter().map(|b| b.0).collect();
+        proposal.extend(slices(view, &whole, ends.iter().copied().zip(columns()))?);
+    }
+    if let Some(converted) = ends.iter().map(|&end| converted(view, end)).collect::<Option<Vec<_>>>() {
+        let dtype = view.terms.ty(*converted.first()?)?.dtype;
+        if converted.iter().all(|&c| view.terms.ty(c).is_some_and(|t| t.dtype == dtype)) {
+            whole = Term::new(OpKind::Convert, result.with_dtype(dtype), vec![whole]);
+            proposal.extend(slices(view, &whole, converted.into_iter().zip(columns()))?);
+        }
     }
     Some(proposal)
+}
+
+/// The conversion to another element type that reads `class`, if there is one.
+fn converted(view: &View<'_>, class: Id) -> Option<Id> {
+    let readers = view.parents.get(&view.terms.egraph.find(class))?;
+    readers.iter().find(|(_, n)| matches!(view.terms.kind(n), Some(OpKind::Convert))).map(|(id, _)| *id)
 }
 
 fn concatenated(view: &View<'_>, parts: &[Id], dim: usize) -> Option<Term> {
