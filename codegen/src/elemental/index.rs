@@ -164,12 +164,23 @@ impl Atoms {
         if low < 0 {
             return (self.quotient(x, divisor), self.remainder(x, divisor));
         }
-        let step = part.terms.iter().fold(divisor, |g, t| gcd(g, t.1.abs()));
-        if step > 1 {
-            let rest = part.constant % step;
-            let scaled = Affine { constant: part.constant / step, terms: part.terms.iter().map(|&(a, c)| (a, c / step)).collect() };
+        // (g·a + b) / (g·d) = a / d when 0 ≤ b < g, and then the remainder is g·(a mod d) + b.
+        let mut steps: Vec<i64> = part.terms.iter().map(|t| gcd(t.1.abs(), divisor)).filter(|&g| g > 1).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        for &step in steps.iter().rev() {
+            let (high, low): (Vec<_>, Vec<_>) = part.terms.iter().copied().partition(|t| t.1 % step == 0);
+            let low = Affine { constant: part.constant % step, terms: low };
+            let (least, most) = self.range(&low);
+            if least < 0 || most >= step {
+                continue;
+            }
+            let scaled = Affine { constant: part.constant / step, terms: high.into_iter().map(|(a, c)| (a, c / step)).collect() };
+            if self.range(&scaled).0 < 0 {
+                continue;
+            }
             let (q, r) = self.divide(&scaled, divisor / step);
-            return (whole.plus(&q), r.times(step).offset(rest));
+            return (whole.plus(&q), r.times(step).plus(&low));
         }
         (whole.plus(&self.quotient(&part, divisor)), self.remainder(&part, divisor))
     }
