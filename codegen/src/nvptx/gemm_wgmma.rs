@@ -109,7 +109,7 @@ impl Tile {
     }
     fn min_blocks(self, format: &PackFormat, arch: Arch) -> u32 {
         let fits = arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024) >= 2;
-        let few = if self.groups == 1 { 128 } else { 24 };
+        let few = [128, 128, 24, 0][self.groups.min(3) as usize];
         if fits && self.accumulators() <= few { 2 } else { 1 }
     }
     /// f32 registers of a consumer thread that hold sums.
@@ -597,5 +597,29 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.mbarrier_wait(self.received(), k.int(0));
         let own = k.add(self.shared, k.mul_c(self.rank, part.bytes()));
         std::iter::once(own).chain((0..tile.splits - 1).map(|s| k.add_c(received, s * slot_bytes))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use icd_core::{DType, problem::Epilogue};
+
+    #[test]
+    fn registers_that_consumers_ask_for_are_there() {
+        for (m, n, k) in [(1, 4096, 4096), (32, 4096, 4096), (64, 11008, 4096), (200, 28672, 8192), (4096, 8192, 8192)] {
+            for weight in [WeightFormat::Dense, WeightFormat::W4 { symmetric: true, group: 128 }] {
+                let epilogue = Epilogue::default();
+                let arch = Arch::Sm90a;
+                let problem = GemmProblem { m, n, k, act: DType::F16, out: DType::F16, weight, epilogue, arch };
+                let format = pack_format(&problem, KOrder::Natural, NAME).unwrap();
+                for tile in tiles(&problem, &format) {
+                    let asked = tile.consumer_registers(&format, arch);
+                    let at_launch = arch.registers() / tile.min_blocks(&format, arch) / tile.threads() / 8 * 8;
+                    let needed = WARPGROUP * PRODUCER_REGISTERS + tile.consumers() * asked;
+                    assert!(asked == 0 || needed <= at_launch.min(248) * tile.threads(), "{} asks for {needed} registers", tile.name());
+                }
+            }
+        }
     }
 }
