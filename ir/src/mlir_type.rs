@@ -56,13 +56,10 @@ fn parse(text: &str) -> Option<ValueType> {
     let inner = text.strip_prefix("tensor<")?.strip_suffix('>')?;
     let mut rest = inner;
     let mut dims = Vec::new();
-    while let Some((head, tail)) = rest.split_once('x') {
-        let size = if head == "?" { DYNAMIC } else { head.parse::<u32>().ok().map(i64::from)? };
-        dims.push(size);
+    while rest.starts_with(|c: char| c.is_ascii_digit() || c == '?') {
+        let (head, tail) = rest.split_once('x')?;
+        dims.push(if head == "?" { DYNAMIC } else { head.parse::<u32>().ok().map(i64::from)? });
         rest = tail;
-        if !rest.starts_with(|c: char| c.is_ascii_digit() || c == '?') {
-            break;
-        }
     }
     if let Ok(dtype) = rest.parse() {
         return Some(TensorType { dtype, dims, quant: None }.into());

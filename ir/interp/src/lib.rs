@@ -2,7 +2,8 @@
 //!
 //! Semantics are those of the StableHLO specification. Floating-point operations compute in `f64` and round once to the element
 //! type, so results of `f32` and narrower types are correctly rounded for arithmetic and within an ulp for transcendental functions;
-//! sums of `dot_general` and `convolution` accumulate in `f64`, reducers run in the element type. Integers wrap.
+//! sums of `dot_general` and `convolution` run in order in `f32` (`f64` where 64-bit floats are involved), reducers in the element type.
+//! Integers wrap.
 //! Dynamic shapes need no refinement: sizes come from the operands.
 #![forbid(unsafe_code)]
 

@@ -3,13 +3,11 @@
 use crate::error::{Outcome, invalid};
 use crate::index::{each_index, strides};
 use crate::memory::Memory;
-use crate::ops::dot::{Ring, carrier, product};
+use crate::ops::dot::{Ring, product, with_carrier};
 use crate::ops::shape::transposed;
 use crate::ops::window::sweep;
 use crate::tensor::{Draft, Kind, Tensor};
-use icd_core::dtype::Class;
 use icd_core::graph::Convolution;
-use num_complex::Complex64;
 
 /// Convolution attributes with omitted vectors at their defaults.
 pub(crate) fn complete(c: &Convolution) -> Convolution {
@@ -85,24 +83,11 @@ pub(crate) fn convolution(memory: &Memory, x: &Tensor, w: &Tensor, c: &Convoluti
     let inner = Kind { shape: order.iter().map(|&i| out.shape[i]).collect(), dtype: out.dtype, quant: None };
     let mut draft = Draft::new(memory, inner)?;
     let spec = Spec { c, groups, batches, out: order.iter().map(|&i| out.shape[i]).collect() };
-    match carrier(x.dtype, w.dtype, out.dtype) {
-        Class::Complex => {
-            let mut sums: Vec<Complex64> = Vec::new();
-            spec.run(&input.complexes(), &input.shape, &kernel.complexes(), &kernel.shape, &mut sums)?;
-            draft.put_complex(0, &sums);
-        }
-        Class::Float => {
-            let mut sums: Vec<f64> = Vec::new();
-            spec.run(&input.floats(), &input.shape, &kernel.floats(), &kernel.shape, &mut sums)?;
-            draft.put_floats(0, &sums);
-        }
-        _ => {
-            let read = |t: &Tensor| (0..t.len()).map(|i| t.integer(i) as i64).collect::<Vec<i64>>();
-            let mut sums: Vec<i64> = Vec::new();
-            spec.run(&read(&input), &input.shape, &read(&kernel), &kernel.shape, &mut sums)?;
-            draft.put_integers(0, &sums.iter().map(|&v| i128::from(v)).collect::<Vec<_>>());
-        }
-    }
+    with_carrier!([x.dtype, w.dtype, out.dtype], T => {
+        let mut sums: Vec<T> = Vec::new();
+        spec.run(&T::read(&input), &input.shape, &T::read(&kernel), &kernel.shape, &mut sums)?;
+        T::write(&mut draft, 0, &sums);
+    });
     let result = draft.finish();
     let mut back = vec![0; order.len()];
     order.iter().enumerate().for_each(|(i, &o)| back[o] = i);

@@ -16,7 +16,7 @@ pub(crate) fn convert_scalar(x: Scalar, to: DType) -> Scalar {
     match (to.class(), x) {
         (Class::Bool, Scalar::Integer(v)) => Scalar::Integer(i128::from(v != 0)),
         (Class::Bool, Scalar::Float(v)) => Scalar::Integer(i128::from(v != 0.0)),
-        (Class::Bool, Scalar::Complex(z)) => Scalar::Integer(i128::from(z.re != 0.0 || z.im != 0.0)),
+        (Class::Bool, Scalar::Complex(z)) => Scalar::Integer(i128::from(z.re != 0.0)),
         (Class::Signed | Class::Unsigned, Scalar::Integer(v)) => Scalar::Integer(wrap(to, v)),
         (Class::Signed | Class::Unsigned, Scalar::Float(v)) => Scalar::Integer(truncate(v, to)),
         (Class::Signed | Class::Unsigned, Scalar::Complex(z)) => Scalar::Integer(truncate(z.re, to)),

@@ -1,19 +1,23 @@
-//! `dot_general`: products summed over contracting dimensions, in `f64`, wrapping `i64` or complex `f64`.
+//! `dot_general`: products summed over contracting dimensions in order. The carrier of sums is `f64` when an operand or the result has
+//! 64-bit floats, else `f32` (narrower floats lose nothing on the way in), complex likewise, and wrapping `i64` for integers.
 
 use crate::error::{Outcome, invalid};
 use crate::memory::Memory;
+use crate::ops::elementwise::CHUNK;
 use crate::ops::gather::check_dims;
 use crate::ops::shape::transposed;
 use crate::tensor::{Draft, Kind, Tensor};
-use icd_core::DType;
-use icd_core::dtype::Class;
 use icd_core::graph::DotDims;
-use num_complex::Complex64;
+use num_complex::{Complex, Complex64};
 
 /// A number type with a fused multiply-add for sums of products.
 pub(crate) trait Ring: Copy {
     const ZERO: Self;
     fn add_product(self, a: Self, b: Self) -> Self;
+    /// All elements of a tensor.
+    fn read(t: &Tensor) -> Vec<Self>;
+    /// Stores elements from `start` on, rounded or wrapped.
+    fn write(draft: &mut Draft, start: usize, sums: &[Self]);
 }
 
 impl Ring for f64 {
@@ -21,6 +25,34 @@ impl Ring for f64 {
     #[inline(always)]
     fn add_product(self, a: f64, b: f64) -> f64 {
         self + a * b
+    }
+    fn read(t: &Tensor) -> Vec<f64> {
+        t.floats()
+    }
+    fn write(draft: &mut Draft, start: usize, sums: &[f64]) {
+        draft.put_floats(start, sums);
+    }
+}
+
+impl Ring for f32 {
+    const ZERO: f32 = 0.0;
+    #[inline(always)]
+    fn add_product(self, a: f32, b: f32) -> f32 {
+        self + a * b
+    }
+    fn read(t: &Tensor) -> Vec<f32> {
+        let mut out = Vec::with_capacity(t.len());
+        let mut part = [0.0; CHUNK];
+        for start in (0..t.len()).step_by(CHUNK) {
+            let part = &mut part[..CHUNK.min(t.len() - start)];
+            t.get_floats(start, part);
+            out.extend(part.iter().map(|&v| v as f32));
+        }
+        out
+    }
+    fn write(draft: &mut Draft, start: usize, sums: &[f32]) {
+        let wide: Vec<f64> = sums.iter().map(|&v| f64::from(v)).collect();
+        draft.put_floats(start, &wide);
     }
 }
 
@@ -30,6 +62,13 @@ impl Ring for i64 {
     fn add_product(self, a: i64, b: i64) -> i64 {
         self.wrapping_add(a.wrapping_mul(b))
     }
+    fn read(t: &Tensor) -> Vec<i64> {
+        (0..t.len()).map(|i| t.integer(i) as i64).collect()
+    }
+    fn write(draft: &mut Draft, start: usize, sums: &[i64]) {
+        let wide: Vec<i128> = sums.iter().map(|&v| i128::from(v)).collect();
+        draft.put_integers(start, &wide);
+    }
 }
 
 impl Ring for Complex64 {
@@ -37,6 +76,27 @@ impl Ring for Complex64 {
     #[inline(always)]
     fn add_product(self, a: Complex64, b: Complex64) -> Complex64 {
         self + super::complex::multiply(a, b)
+    }
+    fn read(t: &Tensor) -> Vec<Complex64> {
+        t.complexes()
+    }
+    fn write(draft: &mut Draft, start: usize, sums: &[Complex64]) {
+        draft.put_complex(start, sums);
+    }
+}
+
+impl Ring for Complex<f32> {
+    const ZERO: Complex<f32> = Complex::new(0.0, 0.0);
+    #[inline(always)]
+    fn add_product(self, a: Complex<f32>, b: Complex<f32>) -> Complex<f32> {
+        self + Complex::new(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re)
+    }
+    fn read(t: &Tensor) -> Vec<Complex<f32>> {
+        t.complexes().into_iter().map(|z| Complex::new(z.re as f32, z.im as f32)).collect()
+    }
+    fn write(draft: &mut Draft, start: usize, sums: &[Complex<f32>]) {
+        let wide: Vec<Complex64> = sums.iter().map(|z| Complex64::new(f64::from(z.re), f64::from(z.im))).collect();
+        draft.put_complex(start, &wide);
     }
 }
 
@@ -61,20 +121,34 @@ pub(crate) fn product<T: Ring>(out: &mut [T], a: &[T], b: &[T], k: usize, n: usi
     }
 }
 
-fn integers(t: &Tensor) -> Vec<i64> {
-    (0..t.len()).map(|i| t.integer(i) as i64).collect()
+/// Runs `$body` with `$t` as the type in which a product of `$types` is computed.
+macro_rules! with_carrier {
+    ($types:expr, $t:ident => $body:expr) => {{
+        let types = $types;
+        let wide = types.iter().any(|t| matches!(t, icd_core::DType::F64 | icd_core::DType::C128));
+        if types.iter().any(|t| t.is_complex()) {
+            if wide {
+                type $t = num_complex::Complex64;
+                $body
+            } else {
+                type $t = num_complex::Complex<f32>;
+                $body
+            }
+        } else if types.iter().any(|t| t.is_float()) {
+            if wide {
+                type $t = f64;
+                $body
+            } else {
+                type $t = f32;
+                $body
+            }
+        } else {
+            type $t = i64;
+            $body
+        }
+    }};
 }
-
-/// The class in which a product of two element types with a result type is computed.
-pub(crate) fn carrier(a: DType, b: DType, out: DType) -> Class {
-    if [a, b, out].iter().any(|t| t.is_complex()) {
-        Class::Complex
-    } else if [a, b, out].iter().any(|t| t.is_float()) {
-        Class::Float
-    } else {
-        Class::Signed
-    }
-}
+pub(crate) use with_carrier;
 
 /// Sizes of the result, and the multiply-adds that it takes.
 pub(crate) fn shape(a: &Tensor, b: &Tensor, d: &DotDims) -> Outcome<(Vec<usize>, u64)> {
@@ -105,35 +179,20 @@ pub(crate) fn dot(memory: &Memory, a: &Tensor, b: &Tensor, d: &DotDims, out: Kin
     let (batch, m, n, k) = (size(a, &d.lhs_batch), size(a, &a_free), size(b, &b_free), size(a, &d.lhs_contract));
     let left = transposed(memory, a, &[d.lhs_batch.as_slice(), &a_free, &d.lhs_contract].concat())?;
     let right = transposed(memory, b, &[d.rhs_batch.as_slice(), &d.rhs_contract, &b_free].concat())?;
-    let class = carrier(a.dtype, b.dtype, out.dtype);
+    let types = [a.dtype, b.dtype, out.dtype];
     let mut draft = Draft::new(memory, out)?;
     // The carriers are wider than the elements: account for them too.
     let _carriers = memory.charge(8usize.saturating_mul(left.len().saturating_add(right.len()).saturating_add(m.saturating_mul(n))))?;
-    match class {
-        Class::Complex => {
-            let (x, y) = (left.complexes(), right.complexes());
-            each_batch(&x, &y, (batch, m, n, k), |start, sums| draft.put_complex(start, sums));
-        }
-        Class::Float => {
-            let (x, y) = (left.floats(), right.floats());
-            each_batch(&x, &y, (batch, m, n, k), |start, sums| draft.put_floats(start, sums));
-        }
-        _ => {
-            let (x, y) = (integers(&left), integers(&right));
-            each_batch(&x, &y, (batch, m, n, k), |start, sums| {
-                let sums: Vec<i128> = sums.iter().map(|&v| i128::from(v)).collect();
-                draft.put_integers(start, &sums);
-            });
-        }
-    }
+    with_carrier!(types, T => each_batch::<T>(&left, &right, (batch, m, n, k), &mut draft));
     Ok(draft.finish())
 }
 
-fn each_batch<T: Ring>(x: &[T], y: &[T], (batch, m, n, k): (usize, usize, usize, usize), mut put: impl FnMut(usize, &[T])) {
+fn each_batch<T: Ring>(x: &Tensor, y: &Tensor, (batch, m, n, k): (usize, usize, usize, usize), draft: &mut Draft) {
+    let (x, y) = (T::read(x), T::read(y));
     let mut sums = vec![T::ZERO; m * n];
     for i in 0..batch {
         sums.fill(T::ZERO);
         product(&mut sums, &x[i * m * k..(i + 1) * m * k], &y[i * k * n..(i + 1) * k * n], k, n);
-        put(i * m * n, &sums);
+        T::write(draft, i * m * n, &sums);
     }
 }
