@@ -222,14 +222,14 @@ pub(in crate::cpu) struct Tiling {
     pub(in crate::cpu) columns: i64,
     /// Rows of a chunk.
     pub(in crate::cpu) block_rows: i64,
-    /// Depth of a block: its part of a panel stays in the first-level cache.
+    /// Depth of a block: its part of a panel stays in cache.
     pub(in crate::cpu) block_depth: i64,
     /// Panels of a chunk.
     pub(in crate::cpu) group_panels: i64,
 }
 
-/// Bytes of a panel's block that should stay in the first-level cache.
-const BLOCK_BYTES: i64 = 40 << 10;
+/// Bytes of a panel's block, which must stay in the second-level cache beside the rows that it meets.
+const BLOCK_BYTES: i64 = 100 << 10;
 /// Rows of a chunk at most.
 const MAX_BLOCK_ROWS: i64 = 192;
 /// Multiplications of a chunk that are worth the start of a thread.
