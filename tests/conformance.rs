@@ -1,0 +1,129 @@
+//! The interpreter against StableHLO's own test programs: a few fixtures always, the full sets where they are at hand
+//! (`$ICD_SHARED/data/stablehlo`, or `../shared` beside the repository).
+
+use icd::check::{Backend, Line, Verdict, check_file};
+use icd_core::graph::Func;
+use icd_core::{DType, Literal, TensorType, ValueType};
+use icd_interp::{Interpreter, Limits, Value};
+use std::path::{Path, PathBuf};
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut files: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "mlir")).collect();
+    files.sort();
+    files
+}
+
+fn shared(set: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let base = std::env::var_os("ICD_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
+    let dir = base.join("data/stablehlo").join(set);
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    println!("skipped: no {} (set ICD_SHARED)", dir.display());
+    None
+}
+
+/// Runs a set, prints its counts, and requires no failure beyond `known` and at least `passes`.
+fn run(dir: &Path, passes: usize, known: &[&str]) {
+    let lines: Vec<Line> = files(dir).iter().flat_map(|f| check_file(f, Backend::Interpreter)).collect();
+    let count = |v| lines.iter().filter(|l| l.verdict == v).count();
+    println!("{}: {} passed, {} failed, {} skipped", dir.display(), count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
+    let unexpected: Vec<String> = lines
+        .iter()
+        .filter(|l| l.verdict == Verdict::Fail && !known.iter().any(|k| l.file.ends_with(k)))
+        .map(|l| format!("{}@{}: {}", l.file, l.function, l.reason))
+        .collect();
+    assert!(unexpected.is_empty(), "failed:\n{}", unexpected.join("\n"));
+    assert!(count(Verdict::Pass) >= passes, "{} passed, {passes} are on record", count(Verdict::Pass));
+}
+
+#[test]
+fn fixtures_pass() {
+    run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/check"), 29, &[]);
+}
+
+#[test]
+fn interpret_set() {
+    if let Some(dir) = shared("interpret") {
+        // The verifier rejects results of several element types in these two.
+        run(&dir, 470, &["all_gather.mlir", "all_to_all.mlir"]);
+    }
+}
+
+#[test]
+fn testdata_set() {
+    if let Some(dir) = shared("testdata") {
+        // erfc is imported as 1 − erf, which loses the tail in 16-bit types.
+        run(&dir, 815, &["erfc_bfloat16_20_20_chlo.mlir", "erfc_float16_20_20_chlo.mlir"]);
+    }
+}
+
+#[test]
+fn quantized_set() {
+    if let Some(dir) = shared("quantized") {
+        run(&dir, 110, &[]);
+    }
+}
+
+/// A value of a parameter's type: unknown sizes and integer scalars are `n`, floats small and varied.
+fn input(ty: &TensorType, n: usize) -> Value {
+    let dims: Vec<i64> = ty.dims.iter().map(|&d| if d < 0 { n as i64 } else { d }).collect();
+    let ty = TensorType { dims, ..ty.clone() };
+    let count = ty.elems().unwrap();
+    let bytes: Vec<u8> = (0..count)
+        .flat_map(|i| {
+            let small = ((i * 7 + 3) % 11) as f64 / 4.0 - 1.0;
+            let integer = if ty.dims.is_empty() { n as i64 } else { (i % 3) as i64 };
+            match ty.dtype {
+                DType::F32 => (small as f32).to_le_bytes().to_vec(),
+                DType::F64 => small.to_le_bytes().to_vec(),
+                DType::C64 => [(small as f32).to_le_bytes(), 0.5f32.to_le_bytes()].concat(),
+                DType::BF16 | DType::F16 => 0x3C00u16.to_le_bytes().to_vec(),
+                other => integer.to_le_bytes()[..other.bytes()].to_vec(),
+            }
+        })
+        .collect();
+    Value::Tensor(Literal::from_bytes(ty, bytes).unwrap())
+}
+
+fn fits(value: &Value, ty: &ValueType) -> bool {
+    match (value, ty) {
+        (Value::Tensor(l), ValueType::Tensor(t)) => {
+            l.ty().dtype == t.dtype && l.ty().dims.len() == t.dims.len() && l.ty().dims.iter().zip(&t.dims).all(|(&a, &b)| b < 0 || a == b)
+        }
+        _ => false,
+    }
+}
+
+fn evaluate(module: &icd_core::graph::Module, func: &Func, n: usize) -> Result<(), String> {
+    let inputs: Vec<Value> = func.params.iter().map(|p| input(func.tensor(p.value).unwrap(), n)).collect();
+    let limits = Limits { fuel: 10_000_000_000, ..Limits::default() };
+    let results = Interpreter::new(limits).run(module, &func.name, &inputs).map_err(|e| e.to_string())?;
+    let types = func.result_types();
+    if results.len() == types.len() && results.iter().zip(&types).all(|(v, t)| fits(v, t)) { Ok(()) } else { Err("results do not fit their types".into()) }
+}
+
+/// Programs of unknown sizes have no expected values: they must evaluate for some size and give results that fit their types.
+#[test]
+fn dynamic_set() {
+    let Some(dir) = shared("dynamic") else { return };
+    let (mut passed, mut failed) = (0, Vec::new());
+    for file in files(&dir) {
+        let context = icd_ir::register::context();
+        let source = std::fs::read_to_string(&file).unwrap();
+        let parsed = melior::ir::Module::parse(&context, &source).unwrap_or_else(|| panic!("{} does not parse", file.display()));
+        let module = icd_ir::import(parsed.as_operation(), icd_ir::WeightStore::global()).unwrap();
+        let func = module.entry().unwrap();
+        let outcomes: Vec<Result<(), String>> = [3, 5, 12, 20].iter().map(|&n| evaluate(&module, func, n)).collect();
+        if outcomes.iter().any(Result::is_ok) {
+            passed += 1;
+        } else {
+            failed.push(format!("{}: {}", file.display(), outcomes[0].as_ref().err().unwrap()));
+        }
+    }
+    println!("{}: {passed} evaluated, {} not\n{}", dir.display(), failed.len(), failed.join("\n"));
+    // One program gives two window strides for its only spatial dimension.
+    assert!(passed >= 211 && failed.iter().all(|f| f.contains("conv_general_dilated_1d_stride_2_odd")), "{passed} evaluated");
+}
