@@ -97,6 +97,10 @@ fn splat_result(func: &Func, op: &Op, operands: &[Literal], ty: &TensorType) -> 
 fn evaluated(func: &Func, op: &Op, operands: &[Literal], ty: &TensorType, max_bytes: usize) -> Option<Literal> {
     let bytes = ty.bytes()?;
     let read: usize = operands.iter().map(|l| l.stored_bytes().len()).sum();
+    // Copies that a broadcast makes are made again wherever they are read.
+    if matches!(op.kind, OpKind::BroadcastInDim { .. }) && bytes > read {
+        return None;
+    }
     // Moving a whole weight is left to the rules that move it into what reads it, and to the code generators; a small part of one is cut out.
     let weights: Vec<&str> = operands.iter().filter_map(|l| l.name().map(|n| &**n)).collect();
     let allowed = if weights.is_empty() {
