@@ -123,6 +123,10 @@ pub trait Backend {
     fn temporaries(&self, func: &Func, op: &Op) -> Result<Vec<usize>>;
     /// Pairs (result index, operand index) of `op` that may share memory, beyond what [`element_for_element`] finds.
     fn in_place(&self, func: &Func, op: &Op) -> Vec<(usize, usize)>;
+    /// Whether readers are to compute a cheap operation of one operand by themselves.
+    fn inline(&self, _func: &Func, _op: &Op) -> bool {
+        false
+    }
 }
 
 /// Pairs (result index, operand index) where every element of the operand is read only to compute the same element of the result.
@@ -248,6 +252,10 @@ impl<'a, B: Backend> Scheduler<'a, B> {
                     _ => Entry::Inline(op),
                 };
                 scope.insert(op.result(), entry);
+            }
+            _ if self.backend.inline(func, op) => {
+                static_tensor(func, op.result(), "the result")?;
+                scope.insert(op.result(), Entry::Inline(op));
             }
             OpKind::OptimizationBarrier => {
                 for (n, &result) in op.results.iter().enumerate() {

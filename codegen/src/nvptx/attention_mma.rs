@@ -390,7 +390,7 @@ impl State {
                 max = k.code.overloaded("maximum", &[&max, &other]);
             }
             k.code.set(&self.max[r], &max);
-            let shift = log2_shift(&mut k.code, &max);
+            let shift = shift(&mut k.code, &max);
             let factor = exp_relative(&mut k.code, &old, &shift);
             let mut sum = k.code.get(Scalar::F32, &self.sum[r]);
             sum = k.code.bin("fmul", &sum, &factor);
@@ -457,17 +457,16 @@ impl State {
     }
 }
 
-/// `max · log2 e`, or 0 where no key was seen so that differences stay defined.
-fn log2_shift(code: &mut Code, max: &Val) -> Val {
+/// The maximum, or 0 where no key was seen so that differences stay defined.
+fn shift(code: &mut Code, max: &Val) -> Val {
     let none = code.fcmp("oeq", max, &float(f64::NEG_INFINITY));
-    let scaled = code.bin("fmul", max, &float(std::f64::consts::LOG2_E));
-    code.select(&none, &float(0.0), &scaled)
+    code.select(&none, &float(0.0), max)
 }
 
-/// `exp(s - max)` where `shift` is [`log2_shift`] of max.
+/// `exp(s - max)` where `shift` is [`shift`] of max. The difference comes first: masks as large as the largest float must not overflow.
 fn exp_relative(code: &mut Code, s: &Val, shift: &Val) -> Val {
-    let minus = code.fneg(shift);
-    let power = code.fma(s, &float(std::f64::consts::LOG2_E), &minus);
+    let difference = code.bin("fsub", s, shift);
+    let power = code.bin("fmul", &difference, &float(std::f64::consts::LOG2_E));
     code.overloaded("nvvm.ex2.approx.ftz", &[&power])
 }
 
@@ -568,7 +567,7 @@ fn merge(k: &mut Kernel, shape: &Shape, state: &State, thread: &Val, lanes: &Lan
     for m in &maxima {
         top = code.overloaded("maximum", &[&top, m]);
     }
-    let shift = log2_shift(code, &top);
+    let shift = shift(code, &top);
     let factors: Vec<Val> = maxima.iter().map(|m| exp_relative(code, m, &shift)).collect();
     let mut total = float(0.0);
     for (i, f) in indices.iter().zip(&factors) {
@@ -662,7 +661,7 @@ mod tests {
 
     #[test]
     fn emulated_results_are_those_of_float64() {
-        for (queries, keys, head) in [(16, 32, 32), (21, 45, 64), (3, 130, 32), (17, 64, 128)] {
+        for (queries, keys, head, hidden) in [(16, 32, 32, 0), (21, 45, 64, 0), (3, 130, 32, 70), (17, 64, 128, 32)] {
             let mut s = shape(Arch::Sm90a, DType::F16, queries, keys, head);
             s.batch = vec![2];
             for r in [&mut s.q, &mut s.k, &mut s.v, &mut s.out] {
@@ -676,7 +675,7 @@ mod tests {
             })
             .expect("emits");
             let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)].map(|(rows, seed)| random((rows * 2 * head) as usize, seed));
-            let keep: Vec<u8> = (0..keys).map(|j| u8::from(j % 5 != 1)).collect();
+            let keep: Vec<u8> = (0..keys).map(|j| u8::from(j % 5 != 1 && j < keys - hidden)).collect();
             let bytes = |x: &[half::f16]| Aligned::new(bytemuck::cast_slice(x), 0);
             let mut buffers = [bytes(&q), bytes(&k), bytes(&v), Aligned::new(&[], (queries * 4 * head) as usize), Aligned::new(&keep, 0)];
             let addresses: Vec<*mut u8> = buffers.iter_mut().map(Aligned::as_mut_ptr).collect();

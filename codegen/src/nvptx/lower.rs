@@ -20,7 +20,7 @@ use icd_core::{
     DType, Literal, TensorType,
     graph::{Func, FusionKind, Op, OpKind, ValueId},
     manifest::{Buffer, LaunchArg, Place, Step, StepInfo},
-    pack_format::{KOrder, WeightFormat},
+    pack_format::{KOrder, PackFormat, WeightFormat},
     problem::{Epilogue, GemmProblem},
 };
 use std::collections::BTreeMap;
@@ -74,6 +74,18 @@ impl Backend for Cuda<'_> {
     fn in_place(&self, _: &Func, _: &Op) -> Vec<(usize, usize)> {
         Vec::new()
     }
+
+    /// Widening costs an instruction, storing the wide value memory traffic and a launch.
+    fn inline(&self, func: &Func, op: &Op) -> bool {
+        widened(func, op).is_some()
+    }
+}
+
+/// The 16-bit operand of a conversion to f32.
+fn widened(func: &Func, op: &Op) -> Option<ValueId> {
+    let operand = *op.operands.first().filter(|_| op.kind == OpKind::Convert)?;
+    let (from, to) = (func.tensor(operand)?.dtype, func.tensor(op.result())?.dtype);
+    (matches!(from, DType::F16 | DType::BF16) && to == DType::F32).then_some(operand)
 }
 
 fn bytes(func: &Func, v: ValueId) -> Result<usize> {
@@ -365,6 +377,13 @@ impl<'a> Lowering<'a> {
         position.and_then(|i| k.op.operands.get(i)).copied().unwrap_or(v)
     }
 
+    /// The value in memory that a region argument is widened from; the operand itself when it is in memory.
+    fn stored(&self, k: &Kernel, v: ValueId) -> ValueId {
+        let outer = self.outer(k, v);
+        let inlined = k.inlined.iter().find(|op| op.results.first() == Some(&outer));
+        inlined.and_then(|op| widened(k.func, op)).unwrap_or(outer)
+    }
+
     fn slot_of(&self, k: &Kernel, v: ValueId) -> Option<Slot> {
         let outer = self.outer(k, v);
         k.args.iter().find(|(x, _)| *x == outer).map(|(_, s)| *s)
@@ -407,7 +426,8 @@ impl<'a> Lowering<'a> {
             _ => (x.dtype, WeightFormat::Dense),
         };
         let [m, n, depth] = g.sizes;
-        let residual_type = g.epilogue.residual.and_then(|v| k.func.tensor(v)).map(|t| t.dtype);
+        let residual = g.epilogue.residual.map(|v| self.stored(k, v));
+        let residual_type = residual.and_then(|v| k.func.tensor(v)).map(|t| t.dtype);
         let epilogue = Epilogue {
             bias: g.epilogue.bias.is_some(),
             activation: g.epilogue.activation,
@@ -425,18 +445,18 @@ impl<'a> Lowering<'a> {
         let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, act).map(Some)) else {
             return no("its bias has another type".into());
         };
-        let residual = match g.epilogue.residual {
+        let residual = match residual {
             None => None,
             Some(v) if residual_type == Some(g.out) || epilogue.narrow_residual => self.slot_of(k, v).map(|s| self.plan.buffer(s)),
             Some(_) => return no("its residual has another type than its result".into()),
         };
         let weights = if packed {
-            match self.slot_of(k, g.w) {
-                Some(s) => self.plan.buffer(s),
-                None => return no("its weights are not in memory".into()),
+            match self.packed(k, &module, a, &g)? {
+                Some(b) => b,
+                None => return no("its weights are not constant, and not in the kernel's order".into()),
             }
         } else {
-            match self.pack_dense(k, &problem, &g)? {
+            match self.pack_dense(k, &module, &g)? {
                 Some(b) => b,
                 None => return Ok(false),
             }
@@ -519,18 +539,59 @@ impl<'a> Lowering<'a> {
         Some(self.add_weight(format!("{name}.{act}"), converted))
     }
 
+    /// Buffer of a packed weight; one in another order than the kernel's is packed anew.
+    fn packed(&mut self, k: &Kernel<'a>, module: &KernelModule, a: &dot::Anchored, g: &dot::Gemm) -> Result<Option<usize>> {
+        let (OpKind::PackedDot(have), Some(want)) = (&a.anchor.kind, wanted_format(module)) else { return Ok(None) };
+        if *have == want {
+            return Ok(self.slot_of(k, g.w).map(|s| self.plan.buffer(s)));
+        }
+        let Some((name, literal)) = self.weight_of(k, g.w) else { return Ok(None) };
+        let failed = |why: String| CodegenError::unsupported(k.op, why, "pack the weights again with icd-pack");
+        let bytes = literal.to_bytes();
+        let bytes = match want.weight {
+            WeightFormat::W4 { .. } => {
+                let plain = icd_quant::pack::unpack_w4(have, &bytes).map_err(|e| failed(e.to_string()))?;
+                icd_quant::pack::pack_w4(&want, &plain.codes, &plain.scales, plain.zeros.as_deref())
+            }
+            WeightFormat::Dense => {
+                let plain = icd_quant::pack::unpack_dense(have, &bytes).map_err(|e| failed(e.to_string()))?;
+                icd_quant::pack::pack_dense(&want, &plain)
+            }
+        };
+        let bytes = bytes.map_err(|e| failed(e.to_string()))?;
+        let packed = Literal::from_bytes(TensorType::new(DType::U8, [bytes.len()]), bytes).map_err(|e| failed(e.to_string()))?;
+        Ok(Some(self.add_weight(format!("{name}.{}", order_name(want.k_order)), packed)))
+    }
+
     /// Buffer of a dense weight in the kernels' order.
-    fn pack_dense(&mut self, k: &Kernel<'a>, problem: &GemmProblem, g: &dot::Gemm) -> Result<Option<usize>> {
+    fn pack_dense(&mut self, k: &Kernel<'a>, module: &KernelModule, g: &dot::Gemm) -> Result<Option<usize>> {
         let Some((name, literal)) = self.weight_of(k, g.w) else { return Ok(None) };
         let failed = |why: String| CodegenError::unsupported(k.op, why, "use f16 or bf16 weights");
-        let format = gemm::pack_format(problem, KOrder::Lane16, "dense").map_err(|e| failed(e.to_string()))?;
+        let Some(format) = wanted_format(module) else { return Ok(None) };
         let bits: Vec<u16> = literal.to_bytes().chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
         let pack = if g.transposed { icd_quant::pack::pack_dense_transposed } else { icd_quant::pack::pack_dense };
         let bytes = pack(&format, &bits).map_err(|e| failed(e.to_string()))?;
         let ty = TensorType::new(DType::U8, [bytes.len()]);
         let packed = Literal::from_bytes(ty, bytes).map_err(|e| failed(e.to_string()))?;
-        Ok(Some(self.add_weight(format!("{name}.packed{}", if g.transposed { "_t" } else { "" }), packed)))
+        let order = order_name(format.k_order);
+        Ok(Some(self.add_weight(format!("{name}.{order}{}", if g.transposed { "_t" } else { "" }), packed)))
     }
+}
+
+/// Suffix of the names of weights packed in an order.
+fn order_name(order: KOrder) -> &'static str {
+    match order {
+        KOrder::Natural => "natural",
+        KOrder::Lane16 => "lane16",
+    }
+}
+
+/// How a kernel wants its weights.
+fn wanted_format(module: &KernelModule) -> Option<PackFormat> {
+    module.params.iter().find_map(|p| match p {
+        Param::Weights { format } => Some(*format),
+        _ => None,
+    })
 }
 
 fn dot_flops(func: &Func, a: &dot::Anchored) -> u64 {

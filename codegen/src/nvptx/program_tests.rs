@@ -5,8 +5,9 @@
 use super::{
     emulate::{Aligned, Emulator},
     kernel::{Body, Launch, Source},
-    loops, ptxas,
+    loops,
     program::{CudaOptions, compile, lower},
+    ptxas,
 };
 use crate::{
     plan,
@@ -137,10 +138,21 @@ fn reference(module: &Module, arch: Arch, inputs: &[Literal]) -> Vec<Vec<u8>> {
                     let entry = launch.source.symbol.clone();
                     ir.insert(entry.clone(), launch.source.ir);
                     let (grid, block) = (launch.grid, [launch.threads, 1, 1]);
-                    steps.push(Step::Launch { entry, args, grid, block, shared_bytes: 0, cluster: 1, dependent: false, info: Default::default() });
+                    steps.push(Step::Launch {
+                        entry,
+                        args,
+                        grid,
+                        block,
+                        shared_bytes: 0,
+                        cluster: 1,
+                        dependent: false,
+                        info: Default::default(),
+                    });
                 }
                 Node::Copy { dst, src } if plan.same(*dst, *src) => {}
-                Node::Copy { dst, src } => steps.push(Step::Copy { dst: plan.buffer(*dst), src: plan.buffer(*src), bytes: slots[*src].bytes }),
+                Node::Copy { dst, src } => {
+                    steps.push(Step::Copy { dst: plan.buffer(*dst), src: plan.buffer(*src), bytes: slots[*src].bytes })
+                }
                 Node::While { predicate, condition, body } => steps.push(Step::While {
                     predicate: plan.buffer(*predicate),
                     condition: nodes(condition, arch, plan, slots, ir),
@@ -179,7 +191,15 @@ fn random(ty: &TensorType, seed: u64) -> Literal {
 
 /// A module of one function, written by `build` from the function's parameters.
 pub(super) fn module(params: &[TensorType], build: impl FnOnce(&mut Builder, &[ValueId]) -> Vec<ValueId>) -> Module {
-    let mut func = Func { name: "main".into(), public: true, params: vec![], result_attrs: vec![], values: vec![], body: Region::default(), handle: 0 };
+    let mut func = Func {
+        name: "main".into(),
+        public: true,
+        params: vec![],
+        result_attrs: vec![],
+        values: vec![],
+        body: Region::default(),
+        handle: 0,
+    };
     let args: Vec<ValueId> = params.iter().map(|t| func.new_value(t.clone())).collect();
     let mut b = Builder::new(&mut func);
     let results = build(&mut b, &args);
@@ -190,7 +210,12 @@ pub(super) fn module(params: &[TensorType], build: impl FnOnce(&mut Builder, &[V
 }
 
 /// A fusion of what `build` writes, over `operands`.
-pub(super) fn fusion(b: &mut Builder, kind: FusionKind, operands: &[ValueId], build: impl FnOnce(&mut Builder, &[ValueId]) -> ValueId) -> ValueId {
+pub(super) fn fusion(
+    b: &mut Builder,
+    kind: FusionKind,
+    operands: &[ValueId],
+    build: impl FnOnce(&mut Builder, &[ValueId]) -> ValueId,
+) -> ValueId {
     let types: Vec<ValueType> = operands.iter().map(|&v| b.func.ty(v).clone()).collect();
     let args: Vec<ValueId> = types.into_iter().map(|t| b.func.new_value(t)).collect();
     let outer = std::mem::take(&mut b.ops);
@@ -235,7 +260,8 @@ fn reduce(b: &mut Builder, kind: Binary, x: ValueId, axes: &[usize], init: f32) 
     let scalar = t(DType::F32, &[]);
     let args = vec![b.func.new_value(scalar.clone()), b.func.new_value(scalar.clone())];
     let result = b.func.new_value(scalar);
-    let op = Op { kind: OpKind::Binary(kind), operands: args.clone(), results: vec![result], regions: vec![], loc: Loc::default(), attrs: 0 };
+    let op =
+        Op { kind: OpKind::Binary(kind), operands: args.clone(), results: vec![result], regions: vec![], loc: Loc::default(), attrs: 0 };
     let region = Region { args, ops: vec![op], results: vec![result] };
     b.multi(OpKind::Reduce { dims: axes.to_vec() }, &[x, init], vec![t(DType::F32, &kept).into()], vec![region])[0]
 }
@@ -271,7 +297,8 @@ fn gelu(b: &mut Builder, x: ValueId) -> ValueId {
 /// Runs a module both ways, and assembles its PTX for both architectures.
 fn check(name: &str, module: &Module, tolerance: f64) {
     let entry = module.entry().expect("one function");
-    let inputs: Vec<Literal> = entry.params.iter().enumerate().map(|(i, p)| random(entry.tensor(p.value).expect("tensor"), i as u64 + 1)).collect();
+    let inputs: Vec<Literal> =
+        entry.params.iter().enumerate().map(|(i, p)| random(entry.tensor(p.value).expect("tensor"), i as u64 + 1)).collect();
     let options = CudaOptions::new(Arch::Sm90a);
     let (lowered, schedule) = lower(module, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
     let expected = reference(module, Arch::Sm90a, &inputs);
@@ -394,6 +421,40 @@ fn attention_module(dtype: DType, heads: usize, queries: usize, keys: usize, siz
 fn attention_on_tensor_cores_and_without() {
     check("attention f16", &attention_module(DType::F16, 2, 20, 37, 32), 4e-3);
     check("attention f32", &attention_module(DType::F32, 2, 9, 12, 8), 1e-5);
+}
+
+#[test]
+fn attention_reads_merged_queries_keys_and_values() {
+    let (heads, rows, size) = (2, 40, 32);
+    let hidden = heads * size;
+    let m = module(&[t(DType::F16, &[1, rows, 3 * hidden]), t(DType::I1, &[1, rows])], |b, p| {
+        vec![fusion(b, FusionKind::Attention, p, |b, a| {
+            let mut part = |n: i64| {
+                let (h, r) = (hidden as i64, rows as i64);
+                let kind = OpKind::Slice { start: vec![0, 0, n * h], limit: vec![1, r, (n + 1) * h], strides: vec![1; 3] };
+                let v = b.op(kind, &[a[0]], t(DType::F16, &[1, rows, hidden]));
+                let v = b.op(OpKind::Reshape, &[v], t(DType::F16, &[1, rows, heads, size]));
+                transpose(b, v, &[0, 2, 1, 3])
+            };
+            let (q, k, v) = (part(0), part(1), part(2));
+            let shape = [1, heads, rows, rows];
+            let d = DotDims { lhs_batch: vec![0, 1], rhs_batch: vec![0, 1], lhs_contract: vec![3], rhs_contract: vec![3] };
+            let s = dot(b, q, k, d, &shape, DType::F32);
+            let scale = b.constant(Literal::splat(t(DType::F32, &shape), &0.25f32.to_le_bytes()).expect("splat"));
+            let s = binary(b, Binary::Multiply, s, scale);
+            let keep = spread(b, a[1], &shape, &[0, 3]);
+            let low = b.constant(Literal::splat(t(DType::F32, &shape), &f32::MIN.to_le_bytes()).expect("splat"));
+            let s = b.op(OpKind::Select, &[keep, s, low], t(DType::F32, &shape));
+            let p = softmax(b, s);
+            let p = convert(b, p, DType::F16);
+            let d = DotDims { lhs_batch: vec![0, 1], rhs_batch: vec![0, 1], lhs_contract: vec![3], rhs_contract: vec![2] };
+            let o = dot(b, p, v, d, &[1, heads, rows, size], DType::F32);
+            let o = convert(b, o, DType::F16);
+            let o = transpose(b, o, &[0, 2, 1, 3]);
+            b.op(OpKind::Reshape, &[o], t(DType::F16, &[1, rows, hidden]))
+        })]
+    });
+    check("merged attention", &m, 4e-3);
 }
 
 #[test]
