@@ -264,7 +264,9 @@ impl Observer for Probes {
         let attribute = opaque_attribute(opaque, "iteration");
         let time = attribute.split(' ').next().and_then(|t| t.parse().ok()).unwrap_or(0usize);
         Some(match (operands, self.seen.get(&id).and_then(|v| v.get(time))) {
-            ([Value::Tensor(expected)], Some(seen)) if expected.ty() == seen.ty() && expected.to_bytes() == seen.to_bytes() => Ok(Vec::new()),
+            ([Value::Tensor(expected)], Some(seen)) if expected.ty() == seen.ty() && expected.to_bytes() == seen.to_bytes() => {
+                Ok(Vec::new())
+            }
             (_, Some(_)) => Err(format!("probe \"{id}\" saw something else at time {time}")),
             (_, None) => Err(format!("probe \"{id}\" saw nothing at time {time}")),
         })

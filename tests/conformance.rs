@@ -102,7 +102,11 @@ fn evaluate(module: &icd_core::graph::Module, func: &Func, n: usize) -> Result<(
     let limits = Limits { fuel: 10_000_000_000, ..Limits::default() };
     let results = Interpreter::new(limits).run(module, &func.name, &inputs).map_err(|e| e.to_string())?;
     let types = func.result_types();
-    if results.len() == types.len() && results.iter().zip(&types).all(|(v, t)| fits(v, t)) { Ok(()) } else { Err("results do not fit their types".into()) }
+    if results.len() == types.len() && results.iter().zip(&types).all(|(v, t)| fits(v, t)) {
+        Ok(())
+    } else {
+        Err("results do not fit their types".into())
+    }
 }
 
 /// Programs of unknown sizes have no expected values: they must evaluate for some size and give results that fit their types.

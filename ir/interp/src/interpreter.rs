@@ -399,7 +399,8 @@ impl<'m> Machine<'m, '_> {
                 | OpKind::BatchNormGrad { .. }
                 | OpKind::ReducePrecision { .. }
         );
-        let quantized = |v: &ValueId| frame.func.values.get(v.0 as usize).is_some_and(|v| v.ty.as_tensor().is_some_and(|t| t.quant.is_some()));
+        let quantized =
+            |v: &ValueId| frame.func.values.get(v.0 as usize).is_some_and(|v| v.ty.as_tensor().is_some_and(|t| t.quant.is_some()));
         arithmetic && (args.op.operands.iter().any(quantized) || args.op.results.iter().any(quantized))
     }
 }

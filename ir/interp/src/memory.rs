@@ -33,7 +33,9 @@ impl Memory {
                 self.0.live.store(n, Ordering::Relaxed);
                 Ok(Charge { account: self.clone(), bytes })
             }
-            None => Err(Fail::Limit(format!("needs {bytes} bytes beside {live} in use; the limit is {} bytes (Limits::memory)", self.0.limit))),
+            None => {
+                Err(Fail::Limit(format!("needs {bytes} bytes beside {live} in use; the limit is {} bytes (Limits::memory)", self.0.limit)))
+            }
         }
     }
 }

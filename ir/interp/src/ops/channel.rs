@@ -161,4 +161,3 @@ pub(crate) fn packed_dot(memory: &Memory, args: &Args<'_>, format: &PackFormat) 
     }
     times(memory, args, &w, k, n)
 }
-

@@ -35,8 +35,7 @@ fn transform(x: &[Complex64], sign: f64) -> Vec<Complex64> {
     }
     let p = smallest_factor(n);
     let m = n / p;
-    let parts: Vec<Vec<Complex64>> =
-        (0..p).map(|r| transform(&x.iter().skip(r).step_by(p).copied().collect::<Vec<_>>(), sign)).collect();
+    let parts: Vec<Vec<Complex64>> = (0..p).map(|r| transform(&x.iter().skip(r).step_by(p).copied().collect::<Vec<_>>(), sign)).collect();
     (0..n)
         .map(|k| parts.iter().enumerate().map(|(r, part)| super::complex::multiply(part[k % m], twiddle(r * k % n, n, sign))).sum())
         .collect()
@@ -107,8 +106,7 @@ pub(crate) fn fft(memory: &Memory, x: &Tensor, kind: FftType, length: &[i64], ou
             let (have, want) = (x.shape[last], out.shape[last]);
             let mut real = Vec::with_capacity(out.shape.iter().product());
             for line in data.chunks_exact(have) {
-                let mut full: Vec<Complex64> =
-                    (0..want).map(|i| if i < have { line[i] } else { line[want - i].conj() }).collect();
+                let mut full: Vec<Complex64> = (0..want).map(|i| if i < have { line[i] } else { line[want - i].conj() }).collect();
                 full[0].im = 0.0;
                 if want % 2 == 0 {
                     full[want / 2].im = 0.0;

@@ -99,9 +99,5 @@ pub(crate) fn grad(memory: &Memory, args: &Args<'_>, epsilon: f32, feature: usiz
             scale[f] / spread[f].sqrt() / n * correction
         })
         .collect();
-    Ok(vec![
-        floats(memory, args, 0, &x.shape, &d_x)?,
-        floats(memory, args, 1, &[size], &d_scale)?,
-        floats(memory, args, 2, &[size], &sum)?,
-    ])
+    Ok(vec![floats(memory, args, 0, &x.shape, &d_x)?, floats(memory, args, 1, &[size], &d_scale)?, floats(memory, args, 2, &[size], &sum)?])
 }

@@ -106,13 +106,7 @@ impl<'m> Machine<'m, '_> {
     }
 
     /// For each source element: the element of its window that the first region selects gets the source combined in by the second.
-    pub(crate) fn select_and_scatter(
-        &mut self,
-        frame: &mut Frame<'m>,
-        op: &'m Op,
-        args: &Args<'_>,
-        w: &Window,
-    ) -> Outcome<Vec<Tensor>> {
+    pub(crate) fn select_and_scatter(&mut self, frame: &mut Frame<'m>, op: &'m Op, args: &Args<'_>, w: &Window) -> Outcome<Vec<Tensor>> {
         let (x, from, init) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
         let w = &complete(w, x.rank());
         check(w, x.rank())?;
