@@ -1,13 +1,11 @@
 //! Exported models through whole pipelines: same results, and the kernels that one would write by hand.
 
 mod support;
-use icd_core::{Literal, graph::*};
+use icd_core::{DType, Literal, TensorType, graph::*, weights::WeightFile};
+use icd_interp::Value;
 use icd_ir::WeightStore;
 use melior::ir::operation::OperationLike;
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 use support::*;
 
 fn repository() -> PathBuf {
@@ -89,26 +87,46 @@ fn exported_models_keep_their_meaning() {
     }
 }
 
-/// MiniLM, where `make demo` has exported it: the kernels that a layer becomes, and how long that takes.
+/// MiniLM, where `make demo` has exported it: the kernels that a layer becomes, and embeddings beside the fp32 reference.
 #[test]
 fn minilm_becomes_five_kernels_a_layer() {
-    let path = repository().join("out/minilm/minilm.mlir");
-    if !path.exists() {
-        eprintln!("skipped: {} is not there (make demo exports it)", path.display());
+    let folder = repository().join("out/minilm");
+    let [model, weights, reference] = ["minilm.mlir", "minilm.safetensors", "reference.safetensors"].map(|f| folder.join(f));
+    if ![&model, &weights, &reference].iter().all(|p| p.exists()) {
+        eprintln!("skipped: {} is not complete (make demo exports the model)", folder.display());
         return;
     }
-    let mut module = import(&path);
-    bind(&mut module, |_, _| true);
-    let pipeline = [("icd-simplify", ""), ("icd-egraph", ""), ("icd-fuse", "")];
-    for step in pipeline {
-        let start = Instant::now();
-        let cx = run_passes(&mut module, &[step]);
-        println!("{} {:.2} s {}", step.0, start.elapsed().as_secs_f64(), serde_json::to_string(&cx.stats).unwrap());
+    let mut module = import(&model);
+    run_passes(&mut module, &[("icd-bind-weights", &format!("file='{}'", weights.display())), ("icd-simplify", "")]);
+    let reference = WeightFile::open(&reference).unwrap();
+    let rows = |name: &str| reference.tensor(name).unwrap();
+    let wanted = rows("embeddings").to_f32().unwrap();
+    let sentence = |i: usize| {
+        ["input_ids", "attention_mask"]
+            .map(|name| {
+                let bytes = &rows(name).stored_bytes()[i * 64 * 4..(i + 1) * 64 * 4];
+                Value::Tensor(Literal::from_bytes(TensorType::new(DType::I32, [1, 64]), bytes).unwrap())
+            })
+            .to_vec()
+    };
+    for (what, pipeline, least) in [
+        ("fp32", vec![("icd-egraph", ""), ("icd-fuse", "")], 0.999_999),
+        ("fp16", vec![("icd-convert", "to=f16"), ("icd-egraph", ""), ("icd-fuse", "")], 0.9999),
+        ("w4a16", vec![("icd-quantize", "scheme=w4a16 group=128"), ("icd-egraph", ""), ("icd-pack", ""), ("icd-fuse", "")], 0.92),
+    ] {
+        let mut program = module.clone();
+        run_passes(&mut program, &pipeline);
+        let got = outline(&program);
+        let count = |kind: &str| got.iter().filter(|k| *k == kind).count();
+        assert_eq!((count("attention"), count("dot")), (6, 4 * 6), "{what}: {got:?}");
+        assert!(!got.iter().any(|k| k.contains("transpose") || k.contains("_dot") || k.contains("dot_general")), "{what}: {got:?}");
+        for i in [0, 57] {
+            let embedding = &evaluate(&program, &sentence(i))[0];
+            let want = &wanted[i * 384..(i + 1) * 384];
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let cosine = dot(embedding, want) / (dot(embedding, embedding) * dot(want, want)).sqrt();
+            println!("{what} sentence {i}: cosine {cosine:.6}, {} operations", got.len());
+            assert!(cosine >= least, "{what}, sentence {i}: cosine {cosine}");
+        }
     }
-    let got = outline(&module);
-    println!("{got:?}");
-    let count = |kind: &str| got.iter().filter(|k| *k == kind).count();
-    assert_eq!(count("attention"), 6, "{got:?}");
-    assert_eq!(count("dot"), 4 * 6, "{got:?}");
-    assert!(!got.iter().any(|k| k.contains("transpose") || k.contains("dot_general")), "{got:?}");
 }
