@@ -83,7 +83,9 @@ pub(super) fn recognise<'a>(func: &'a Func, op: &'a Op) -> Option<Attention<'a>>
     let walker = Walker { func, defs: Defs::of(&region.ops) };
     let mut products = region.ops.iter().filter(|op| matches!(op.kind, OpKind::DotGeneral(_)));
     let (first, second) = (products.next()?, products.next()?);
-    let (OpKind::DotGeneral(scores_dot), OpKind::DotGeneral(output_dot), None) = (&first.kind, &second.kind, products.next()) else { return None };
+    let (OpKind::DotGeneral(scores_dot), OpKind::DotGeneral(output_dot), None) = (&first.kind, &second.kind, products.next()) else {
+        return None;
+    };
     let ([q, k], [probabilities, v]) = (first.operands.as_slice(), second.operands.as_slice()) else { return None };
 
     let (e, l) = walker.binary(walker.unconverted(*probabilities), Binary::Divide)?;
@@ -127,7 +129,10 @@ impl Attention<'_> {
         let n = q.dims.len().checked_sub(2)?;
         let batch: Vec<usize> = (0..n).collect();
         let canonical = |dot: &Dot, last: usize| {
-            dot.dims.lhs_batch == batch && dot.dims.rhs_batch == batch && dot.dims.lhs_contract == [n + 1] && dot.dims.rhs_contract == [last]
+            dot.dims.lhs_batch == batch
+                && dot.dims.rhs_batch == batch
+                && dot.dims.lhs_contract == [n + 1]
+                && dot.dims.rhs_contract == [last]
         };
         if !canonical(self.scores_dot, n + 1) || !canonical(self.output_dot, n) || [k, v, &self.out].iter().any(|x| x.dims.len() != n + 2) {
             return None;
@@ -153,7 +158,9 @@ impl Attention<'_> {
             v: rows(v)?,
             out: rows(&self.out)?,
         };
-        let float = [self.scores, self.masked].iter().all(|v| func.tensor(*v).is_some_and(|t| t.dtype.is_float() && t.dtype != icd_core::DType::F64));
+        let float = [self.scores, self.masked]
+            .iter()
+            .all(|v| func.tensor(*v).is_some_and(|t| t.dtype.is_float() && t.dtype != icd_core::DType::F64));
         (float && shape.unsupported().is_none()).then_some(shape)
     }
 }

@@ -43,7 +43,12 @@ pub(super) fn anchored<'a>(func: &Func, op: &'a Op) -> Option<Anchored<'a>> {
     {
         value = *op.operands.first()?;
     }
-    (func.tensor(value)?.dims == func.tensor(anchor.result())?.dims).then_some(Anchored { anchor, ops: &region.ops, value, result: *result })
+    (func.tensor(value)?.dims == func.tensor(anchor.result())?.dims).then_some(Anchored {
+        anchor,
+        ops: &region.ops,
+        value,
+        result: *result,
+    })
 }
 
 impl Anchored<'_> {

@@ -185,7 +185,13 @@ fn scalar(kind: &OpKind, args: &[f64]) -> Option<f64> {
             Unary::Logistic => 1.0 / (1.0 + (-x).exp()),
             Unary::Negate => -x,
             Unary::Rsqrt => x.sqrt().recip(),
-            Unary::Sign => if *x == 0.0 { 0.0 } else { x.signum() },
+            Unary::Sign => {
+                if *x == 0.0 {
+                    0.0
+                } else {
+                    x.signum()
+                }
+            }
             Unary::Sqrt => x.sqrt(),
             Unary::Tanh => x.tanh(),
             _ => return None,
@@ -210,7 +216,13 @@ fn scalar(kind: &OpKind, args: &[f64]) -> Option<f64> {
             Direction::Gt => x > y,
             Direction::Ge => x >= y,
         }),
-        (OpKind::Select, [c, x, y]) => if *c != 0.0 { *x } else { *y },
+        (OpKind::Select, [c, x, y]) => {
+            if *c != 0.0 {
+                *x
+            } else {
+                *y
+            }
+        }
         (OpKind::Clamp, [low, x, high]) => x.max(*low).min(*high),
         _ => return None,
     })

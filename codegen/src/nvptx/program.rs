@@ -78,8 +78,14 @@ pub(super) fn lower<'a>(module: &'a Module, options: &'a CudaOptions) -> Result<
     let backend: &'a Cuda<'a> = Box::leak(Box::new(Cuda(options)));
     let schedule = schedule::schedule(module, backend)?;
     let plan = plan::plan(&schedule);
-    let mut lowering =
-        Lowering { options, schedule: &schedule, plan: &plan, buffers: plan.buffers.clone(), weights: BTreeMap::new(), kernels: Kernels::default() };
+    let mut lowering = Lowering {
+        options,
+        schedule: &schedule,
+        plan: &plan,
+        buffers: plan.buffers.clone(),
+        weights: BTreeMap::new(),
+        kernels: Kernels::default(),
+    };
     let mut steps = lowering.nodes(&schedule.nodes)?;
     let Lowering { buffers, weights: made, kernels, .. } = lowering;
     let buffers = keep_used(buffers, &mut steps);
