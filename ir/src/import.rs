@@ -85,6 +85,11 @@ pub fn location_text(loc: Loc) -> String {
     handle::location(loc.0).map_or_else(|| "unknown location".into(), |l| describe(l))
 }
 
+/// Text of a string attribute of an operation that was kept whole; empty when there is none. The module must still live.
+pub fn opaque_attribute(op: &Opaque, name: &str) -> String {
+    handle::string_attribute(op.handle, name)
+}
+
 pub(crate) fn describe(location: Location<'_>) -> String {
     location.to_string().trim_start_matches("loc(").trim_end_matches(')').replace('"', "")
 }

@@ -3,6 +3,7 @@
 pub mod export;
 pub mod ffi;
 pub mod import;
+pub mod prescan;
 pub mod register;
 pub mod store;
 
@@ -10,5 +11,5 @@ mod attr_text;
 mod mlir_type;
 
 pub use export::{ExportError, export};
-pub use import::{ImportError, import, location_text};
+pub use import::{ImportError, import, location_text, opaque_attribute};
 pub use store::WeightStore;

@@ -52,6 +52,11 @@ pub fn emit_remark(op: OperationRef<'_, '_>, loc: Loc, text: &str) {
     unsafe { shim::icdEmitRemark(location.to_raw(), text.as_ptr()) }
 }
 
+/// Whether a pass of ours failed by a bug of its own (a panic) since the process started.
+pub fn internal_error_seen() -> bool {
+    pass::internal_error_seen()
+}
+
 /// Adds this project's dialects (stablehlo, chlo, check, interpreter, icd, vhlo) and quant to a registry.
 pub fn register_dialects(registry: &DialectRegistry) {
     // SAFETY: the registry is alive for the call.

@@ -1,6 +1,5 @@
-//! `icd-opt`: mlir-opt with this project's dialects and passes.
+//! `icd-opt`: mlir-opt with icd's dialects and passes, and code generation behind `--emit`.
 
 fn main() {
-    icd_passes::mlir::register_passes();
-    std::process::exit(icd_ir::register::opt_main(std::env::args_os(), "icd optimizer driver\n"));
+    std::process::exit(icd::opt::main(std::env::args_os().collect()));
 }

@@ -19,6 +19,7 @@ public:
   StringRef getArgument() const override { return vtable->argument; }
   StringRef getDescription() const override { return vtable->description; }
   std::unique_ptr<Pass> clonePass() const override { return std::make_unique<RustPass>(*this); }
+  void getDependentDialects(DialectRegistry &registry) const override { icdRegisterDialects(wrap(&registry)); }
   bool canScheduleOn(RegisteredOperationName name) const override {
     return !*vtable->opName || name.getStringRef() == vtable->opName;
   }

@@ -160,3 +160,11 @@ pub(crate) fn set_attribute(op: OperationRef<'_, '_>, name: &str, attr: Attribut
     // SAFETY: operation and attribute are alive and of one context.
     unsafe { mlirOperationSetAttributeByName(op.to_raw(), name.to_raw(), attr.to_raw()) }
 }
+
+/// A string attribute of the operation behind `handle`, or the text of one of another kind; empty when there is none.
+pub(crate) fn string_attribute(handle: u64, name: &str) -> String {
+    // SAFETY: the handle is an operation of a module that still lives.
+    let op = unsafe { OperationRef::from_raw(MlirOperation { ptr: handle as *mut c_void }) };
+    let Ok(attr) = op.attribute(name) else { return String::new() };
+    melior::ir::attribute::StringAttribute::try_from(attr).map_or_else(|_| attr.to_string(), |s| s.value().to_string())
+}

@@ -10,6 +10,7 @@ use mlir_sys::{MlirOperation, mlirEmitError};
 use std::any::Any;
 use std::ffi::{CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What MLIR holds: the pass, or nothing when making it failed.
 struct Held {
@@ -106,7 +107,14 @@ unsafe extern "C" fn run(held: *mut c_void, op: MlirOperation) -> bool {
     }
 }
 
+static INTERNAL: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn internal_error_seen() -> bool {
+    INTERNAL.load(Ordering::Relaxed)
+}
+
 fn internal(panic: &(dyn Any + Send)) -> String {
+    INTERNAL.store(true, Ordering::Relaxed);
     let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("internal error: {}; please report it", what.unwrap_or("panic without a message"))
 }

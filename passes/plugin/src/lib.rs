@@ -33,7 +33,6 @@ pub struct DialectPluginInfo {
 }
 
 extern "C" fn register_passes() {
-    icd_ir::register::register_dialect_passes();
     icd_passes::mlir::register_passes();
 }
 

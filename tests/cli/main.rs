@@ -1,0 +1,9 @@
+//! The tools as a user meets them: processes, exit codes, messages and files.
+
+mod compare;
+mod determinism;
+mod end_to_end;
+mod hostile_programs;
+mod hostile_weights;
+mod programs;
+mod tool;

@@ -1,0 +1,70 @@
+//! Every program of `tests/data/programs` and `tests/data/oracle`, compiled and run on the CPU, against what XLA computes.
+
+use crate::{
+    compare,
+    tool::{data, icd_opt, icd_run},
+};
+use icd_core::{DType, artifact::Artifact, weights, weights::WeightFile};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn programs(folder: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(data(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|e| e == "mlir"));
+    found.sort();
+    found
+}
+
+/// Compiles and runs one program; says what is wrong, if anything.
+fn check(program: &Path) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let [artifact, given, found] = ["model.icd", "in.safetensors", "out.safetensors"].map(|name| folder.path().join(name));
+    let [program_path, artifact_path, given_path, found_path] = [program, &artifact, &given, &found].map(|path| path.to_str().unwrap());
+    let pipeline = "--pass-pipeline=builtin.module(icd-simplify,icd-fuse)";
+    let outcome = icd_opt(&[program_path, pipeline, "--emit=artifact", "-o", artifact_path]);
+    if outcome.code != Some(0) {
+        return Err(format!("icd-opt ended with {:?}: {}", outcome.code, outcome.stderr));
+    }
+    let stored = WeightFile::open(program.with_extension("safetensors")).unwrap();
+    let signature = Artifact::open(&artifact).map_err(|e| e.to_string())?.manifest().clone();
+    let mut inputs = BTreeMap::new();
+    for (index, spec) in signature.inputs.iter().enumerate() {
+        inputs.insert(spec.name.clone(), stored.tensor(&format!("input.{index}")).map_err(|e| e.to_string())?.clone());
+    }
+    weights::write(&given, &inputs, &BTreeMap::new()).unwrap();
+    let outcome = icd_run(&[artifact_path, "run", "--backend", "cpu", "--inputs", given_path, "-o", found_path]);
+    if outcome.code != Some(0) {
+        return Err(format!("icd-run ended with {:?}: {}", outcome.code, outcome.stderr));
+    }
+    let results = WeightFile::open(&found).map_err(|e| e.to_string())?;
+    for (index, spec) in signature.outputs.iter().enumerate() {
+        let expected = stored.tensor(&format!("output.{index}")).map_err(|e| e.to_string())?;
+        let relative = if matches!(spec.dtype, DType::F16 | DType::BF16) { 1e-2 } else { 1e-4 };
+        let result = results.tensor(&spec.name).map_err(|e| e.to_string())?;
+        if let Some(what) = compare::difference(result, expected, relative) {
+            return Err(format!("output {index}: {what}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_all(folder: &str, at_least: usize) {
+    let all = programs(folder);
+    assert!(all.len() >= at_least, "only {} programs in {folder}", all.len());
+    let wrong: Vec<String> =
+        all.iter().filter_map(|path| check(path).err().map(|why| format!("{}: {why}", path.file_name().unwrap().display()))).collect();
+    assert!(wrong.is_empty(), "{} of {} programs are wrong:\n{}", wrong.len(), all.len(), wrong.join("\n"));
+}
+
+#[test]
+fn small_programs_give_what_xla_gives() {
+    check_all("programs", 45);
+}
+
+#[test]
+fn exported_models_give_what_xla_gives() {
+    check_all("oracle", 4);
+}
