@@ -326,7 +326,7 @@ impl<'a, B: Backend> Scheduler<'a, B> {
                 let src = self.materialize(func, operand, scope, nodes)?;
                 nodes.push(Node::Copy { dst: results[n], src });
             } else {
-                self.collect(func, operand, scope, &mut kernel, nodes)?;
+                self.collect(operand, scope, &mut kernel)?;
             }
         }
         for bytes in self.backend.temporaries(func, op)? {

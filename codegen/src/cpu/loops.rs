@@ -31,9 +31,12 @@ const CHUNK_WORK: u64 = 1 << 15;
 /// Chunks at most.
 const MAX_CHUNKS: u64 = 64;
 
+/// Operations of one region at most: the emitter's recursion is as deep as the longest chain of them.
+const MAX_REGION: usize = 512;
+
 /// Whether every operation of a fused region has an elemental form.
 pub(super) fn takes_fusion(op: &Op) -> bool {
-    op.regions.first().is_some_and(|r| r.ops.iter().all(is_elemental))
+    op.regions.first().is_some_and(|r| r.ops.len() <= MAX_REGION && r.ops.iter().all(is_elemental))
 }
 
 /// Whether an operation has an elemental form.
@@ -243,7 +246,7 @@ pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
         let names: Vec<String> = ops
             .iter()
             .filter(|o| !matches!(o.kind, OpKind::Constant(_) | OpKind::BroadcastInDim { .. } | OpKind::Reshape))
-            .map(|o| short_name(o))
+            .map(short_name)
             .collect();
         let label = format!("loop {} {}", shape_text(&site.result_dims(0)), summary(&names));
         let info = StepInfo { label, bytes: site.bytes, flops: flops(site.kernel.func, ops) };

@@ -156,11 +156,11 @@ impl<'a> Elemental<'a> {
             return self.bitcast_width(op, at);
         }
         let x = self.element(operand, at)?;
-        let bits = self.to_bits(from, &x);
+        let bits = self.bits_of_value(from, &x);
         if from.bits() < 8 {
             return Ok(super::convert(&mut self.code, from, to, &x).unwrap_or(x));
         }
-        self.from_bits(op, to, &bits)
+        self.value_of_bits(op, to, &bits)
     }
 
     /// Bit casts between widths: the narrower side has one dimension more, whose index counts parts from the lowest bits.
@@ -176,7 +176,7 @@ impl<'a> Elemental<'a> {
         let bits = if to.bits() < from.bits() {
             let part = dims.pop().ok_or_else(|| CodegenError::invalid(op, "the result has no dimension for the parts"))?;
             let x = self.element(operand, &Index::dims(dims))?;
-            let raw = self.to_bits(from, &x);
+            let raw = self.bits_of_value(from, &x);
             let raw = self.code.bitcast(&raw, from_int);
             let part = self.atoms.emit(&mut self.code, &part.times(to.bits() as i64));
             let shift = if from_int.bits() == 64 { part } else { self.code.cast("trunc", &part, from_int) };
@@ -187,7 +187,7 @@ impl<'a> Elemental<'a> {
             for part in 0..(to.bits() / from.bits()) as i64 {
                 let place = dims.iter().cloned().chain([Affine::constant(part)]).collect();
                 let x = self.element(operand, &Index::dims(place))?;
-                let raw = self.to_bits(from, &x);
+                let raw = self.bits_of_value(from, &x);
                 let raw = self.code.bitcast(&raw, from_int);
                 let wide = self.code.cast("zext", &raw, to_int);
                 let moved = self.code.bin("shl", &wide, &Val::int(to_int, part * from.bits() as i64));
@@ -195,11 +195,11 @@ impl<'a> Elemental<'a> {
             }
             sum
         };
-        self.from_bits(op, to, &bits)
+        self.value_of_bits(op, to, &bits)
     }
 
     /// Register value of `dtype` from its bits as an integer.
-    fn from_bits(&mut self, op: &'a Op, dtype: icd_core::DType, bits: &Val) -> Result<Val> {
+    fn value_of_bits(&mut self, op: &'a Op, dtype: icd_core::DType, bits: &Val) -> Result<Val> {
         let register = self.register(op.result())?;
         Ok(match dtype {
             icd_core::DType::BF16 => crate::math::bf16_to_f32(&mut self.code, bits),
@@ -211,7 +211,7 @@ impl<'a> Elemental<'a> {
         })
     }
 
-    fn to_bits(&mut self, dtype: icd_core::DType, x: &Val) -> Val {
+    fn bits_of_value(&mut self, dtype: icd_core::DType, x: &Val) -> Val {
         match dtype {
             icd_core::DType::BF16 => crate::math::f32_to_bf16(&mut self.code, x),
             icd_core::DType::F16 => {

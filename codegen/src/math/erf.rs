@@ -1,4 +1,5 @@
 //! The error function: a polynomial near zero, 1 − e^(−x²)·Q outside.
+#![allow(clippy::excessive_precision, clippy::approx_constant, reason = "tables as the script prints them")]
 
 use super::{exp, helper};
 use crate::ll::{Code, Val};

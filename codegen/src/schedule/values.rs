@@ -50,14 +50,7 @@ impl<'a, B: Backend> Scheduler<'a, B> {
     }
 
     /// Makes `value` available to `kernel`: as an argument, or computed inside.
-    pub(super) fn collect(
-        &mut self,
-        func: &'a Func,
-        value: ValueId,
-        scope: &mut Scope<'a>,
-        kernel: &mut Kernel<'a>,
-        nodes: &mut Vec<Node<'a>>,
-    ) -> Result<()> {
+    pub(super) fn collect(&mut self, value: ValueId, scope: &Scope<'a>, kernel: &mut Kernel<'a>) -> Result<()> {
         match scope.get(&value) {
             Some(Entry::Slot(slot)) => {
                 if kernel.args.iter().all(|(v, _)| *v != value) {
@@ -70,7 +63,7 @@ impl<'a, B: Backend> Scheduler<'a, B> {
                     return Ok(());
                 }
                 kernel.inlined.push(op);
-                op.operands.iter().try_for_each(|&operand| self.collect(func, operand, scope, kernel, nodes))
+                op.operands.iter().try_for_each(|&operand| self.collect(operand, scope, kernel))
             }
             Some(Entry::Token) => Ok(()),
             Some(Entry::Tuple(_)) => Err(CodegenError::unsupported(kernel.op, "it takes a tuple", "unpack the tuple before")),
@@ -96,7 +89,7 @@ impl<'a, B: Backend> Scheduler<'a, B> {
                     updates: false,
                 };
                 for &operand in &op.operands {
-                    self.collect(func, operand, scope, &mut kernel, nodes)?;
+                    self.collect(operand, scope, &mut kernel)?;
                 }
                 if bytes > 0 {
                     nodes.push(Node::Kernel(Box::new(kernel)));
