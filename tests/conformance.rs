@@ -1,8 +1,9 @@
 //! The interpreter against StableHLO's own test programs: a few fixtures always, the full sets where they are at hand
-//! (`$ICD_SHARED/data/stablehlo`, or `../shared` beside the repository).
+//! (`$ICD_SHARED/data/stablehlo`, or `../shared` beside the repository); and against XLA's stored results for programs of JAX.
 
 use icd::check::{Backend, Line, Verdict, check_file};
 use icd_core::graph::Func;
+use icd_core::weights::WeightFile;
 use icd_core::{DType, Literal, TensorType, ValueType};
 use icd_interp::{Interpreter, Limits, Value};
 use std::path::{Path, PathBuf};
@@ -130,4 +131,66 @@ fn dynamic_set() {
     println!("{}: {passed} evaluated, {} not\n{}", dir.display(), failed.len(), failed.join("\n"));
     // One program gives two window strides for its only spatial dimension.
     assert!(passed >= 211 && failed.iter().all(|f| f.contains("conv_general_dilated_1d_stride_2_odd")), "{passed} evaluated");
+}
+
+/// What is wrong with a result; floats may differ by `relative` of the largest expected magnitude, NaN and infinities must agree.
+fn difference(got: &Literal, want: &Literal, relative: f32) -> Option<String> {
+    let same_size = got.elems() == want.elems() && got.ty().dtype.bytes() == want.ty().dtype.bytes();
+    if !same_size {
+        return Some(format!("got {}, expected {}", got.ty(), want.ty()));
+    }
+    let parts = |l: &Literal| -> Option<Vec<f32>> {
+        let real = |dtype| Literal::from_bytes(TensorType::new(dtype, [l.elems() * 2]), l.to_bytes()).ok()?.to_f32();
+        match l.ty().dtype {
+            DType::C64 => real(DType::F32),
+            DType::C128 => real(DType::F64),
+            t if t.is_float() => l.to_f32(),
+            _ => None,
+        }
+    };
+    let (Some(a), Some(b)) = (parts(got), parts(want)) else {
+        return (got.to_bytes() != want.to_bytes()).then(|| "bytes differ".to_string());
+    };
+    let largest = b.iter().filter(|v| v.is_finite()).fold(0.0f32, |m, v| m.max(v.abs()));
+    let wrong = |(x, y): (&f32, &f32)| {
+        let same = x == y || (x.is_nan() && y.is_nan());
+        !(same || (x.is_finite() && y.is_finite() && (x - y).abs() <= relative * largest.max(f32::MIN_POSITIVE)))
+    };
+    let at = a.iter().zip(&b).position(wrong)?;
+    Some(format!("element {at} is {:?}, expected {:?}", a[at], b[at]))
+}
+
+fn compare_with_xla(file: &Path) -> Result<(), String> {
+    let stored = WeightFile::open(file.with_extension("safetensors")).map_err(|e| e.to_string())?;
+    let context = icd_ir::register::context();
+    let source = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    let parsed = melior::ir::Module::parse(&context, &source).ok_or("does not parse")?;
+    let module = icd_ir::import(parsed.as_operation(), icd_ir::WeightStore::global()).map_err(|e| e.to_string())?;
+    let func = module.entry().ok_or("no entry")?;
+    let mut inputs = Vec::new();
+    for (i, p) in func.params.iter().enumerate() {
+        let value = stored.tensor(&format!("input.{i}")).map_err(|e| e.to_string())?;
+        inputs.push(Value::Tensor(value.with_type(func.tensor(p.value).ok_or("not a tensor")?.clone()).map_err(|e| e.to_string())?));
+    }
+    let results = Interpreter::default().run(&module, &func.name, &inputs).map_err(|e| e.to_string())?;
+    for (i, result) in results.iter().enumerate() {
+        let want = stored.tensor(&format!("output.{i}")).map_err(|e| e.to_string())?;
+        let Value::Tensor(got) = result else { return Err("not a tensor".into()) };
+        let relative = if matches!(got.ty().dtype, DType::F16 | DType::BF16) { 1e-2 } else { 1e-5 };
+        if let Some(what) = difference(got, want, relative) {
+            return Err(format!("output {i}: {what}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn programs_of_jax_give_the_results_of_xla() {
+    for (folder, at_least) in [("tests/data/programs", 40), ("tests/data/oracle", 4)] {
+        let all = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+        assert!(all.len() >= at_least, "only {} programs in {folder}", all.len());
+        let wrong: Vec<String> =
+            all.iter().filter_map(|file| compare_with_xla(file).err().map(|why| format!("{}: {why}", file.display()))).collect();
+        assert!(wrong.is_empty(), "{} of {} programs are wrong:\n{}", wrong.len(), all.len(), wrong.join("\n"));
+    }
 }
