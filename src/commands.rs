@@ -1,1 +1,53 @@
 //! Subcommands of `icd`.
+
+pub mod doctor;
+pub mod eval;
+pub mod kernel;
+
+use crate::check::{self, CheckArgs};
+use clap::{Parser, Subcommand};
+use std::io::Write;
+
+/// Optimizes StableHLO models for the machine that runs them: checks, evaluation, kernels. (`icd-opt` compiles, `icd-run` runs.)
+#[derive(Parser, Debug)]
+#[command(name = "icd", version, after_help = "Exit status: 0 done, 1 error or failed check, 2 wrong usage, 70 bug of icd.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the checks that MLIR files carry.
+    Check(CheckArgs),
+    /// Measure what a compiled model is worth.
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Write a matrix-product kernel as files that any program can launch.
+    Kernel(kernel::KernelArgs),
+    /// Say what this machine has for compiling and running, and what is missing.
+    Doctor,
+}
+
+#[derive(Subcommand, Debug)]
+enum EvalCommand {
+    /// Run artifacts of an embedding model on sentences and compare with reference embeddings.
+    Embeddings(eval::EmbeddingsArgs),
+}
+
+/// Runs the tool on the process's arguments. Returns the exit status.
+pub fn main() -> i32 {
+    let outcome = match Cli::parse().command {
+        Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
+        Command::Eval(EvalCommand::Embeddings(args)) => eval::embeddings(&args),
+        Command::Kernel(args) => kernel::run(&args),
+        Command::Doctor => doctor::run(),
+    };
+    match outcome {
+        Ok(status) => status,
+        Err(e) => {
+            let _ = writeln!(std::io::stderr(), "icd: error: {e:#}");
+            crate::opt::EXIT_ERROR
+        }
+    }
+}

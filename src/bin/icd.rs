@@ -1,1 +1,5 @@
-fn main() {}
+//! `icd`: checks, evaluates and writes kernels.
+
+fn main() {
+    std::process::exit(icd::commands::main());
+}

@@ -1,0 +1,96 @@
+//! `icd kernel`: one matrix-product kernel as `kernel.ptx`, `kernel.json` and `pack.json`.
+
+use clap::{Args, ValueEnum};
+use icd_codegen::nvptx::kernel_files::write_kernel;
+use icd_core::DType;
+use icd_core::arch::Arch;
+use icd_core::pack_format::WeightFormat;
+use icd_core::problem::{Activation, Epilogue, GemmProblem};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// What weights and activations are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scheme {
+    /// 4-bit weights, 16-bit activations.
+    W4a16,
+    /// 16-bit weights and activations.
+    W16a16,
+}
+
+/// Type of the activations.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Float {
+    F16,
+    Bf16,
+}
+
+/// Options of `icd kernel`.
+#[derive(Args, Debug)]
+pub struct KernelArgs {
+    /// What weights and activations are.
+    #[arg(long, value_enum, default_value = "w4a16")]
+    scheme: Scheme,
+    /// Rows of the weights that share a scale; 0 for one scale a column.
+    #[arg(long, default_value_t = 128)]
+    group: usize,
+    /// Store zero points beside scales.
+    #[arg(long)]
+    asym: bool,
+    /// Type of activations and scales.
+    #[arg(long, value_enum, default_value = "f16")]
+    float: Float,
+    /// Rows of the activations.
+    #[arg(long)]
+    m: usize,
+    /// Columns of the weights.
+    #[arg(long)]
+    n: usize,
+    /// Contracted size.
+    #[arg(long)]
+    k: usize,
+    /// GPU architecture.
+    #[arg(long, default_value = "sm_90a")]
+    arch: Arch,
+    /// Directory to write to.
+    #[arg(short = 'o', long = "out")]
+    out: PathBuf,
+}
+
+/// Writes the files and prints what they are.
+///
+/// # Errors
+/// No kernel family supports the problem, or the directory cannot be written.
+pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
+    let act = match args.float {
+        Float::F16 => DType::F16,
+        Float::Bf16 => DType::BF16,
+    };
+    let group = if args.group == 0 { args.k.div_ceil(128).saturating_mul(128) } else { args.group };
+    let problem = GemmProblem {
+        m: args.m,
+        n: args.n,
+        k: args.k,
+        act,
+        out: act,
+        weight: match args.scheme {
+            Scheme::W4a16 => WeightFormat::W4 { symmetric: !args.asym, group },
+            Scheme::W16a16 => WeightFormat::Dense,
+        },
+        epilogue: Epilogue { bias: false, activation: Activation::None, residual: false, narrow_residual: false },
+        arch: args.arch,
+    };
+    let kernel = write_kernel(&problem, &args.out)?;
+    let path = args.out.join("kernel.ptx");
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{}: {}, grid {:?}, block {:?}, {} bytes of shared memory",
+        path.display(),
+        kernel.entry,
+        kernel.grid,
+        kernel.block,
+        kernel.shared_bytes
+    )?;
+    Ok(crate::opt::EXIT_OK)
+}
