@@ -8,12 +8,13 @@ use std::process::Command;
 use std::{env, fs};
 
 /// A dialect: its namespace, its TableGen file under `dialects/`, and the prefix of the generated files.
-const DIALECTS: [(&str, &str, &str); 5] = [
+const DIALECTS: [(&str, &str, &str); 6] = [
     ("stablehlo", "stablehlo/Ops.td", "Stablehlo"),
     ("chlo", "chlo/Ops.td", "Chlo"),
     ("check", "check/Ops.td", "Check"),
     ("interpreter", "check/Interpreter.td", "Interpreter"),
     ("icd", "icd/Ops.td", "Icd"),
+    ("vhlo", "vhlo/Ops.td", "Vhlo"),
 ];
 
 const GENERATORS: [(&str, &str); 10] = [

@@ -8,6 +8,7 @@ use melior::ir::operation::OperationLike;
 use mlir_sys::MlirDialectRegistry;
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Once;
 
 /// A pass on MLIR operations. MLIR clones it for each operation that it runs on in parallel.
 pub trait MlirPass: Send {
@@ -42,6 +43,13 @@ pub struct PassSpec {
 /// Adds a pass to MLIR's registry of this process. A name that is registered twice with different passes ends the process: call this once a pass.
 pub fn register_pass(spec: PassSpec) {
     pass::register(spec);
+}
+
+/// Registers the passes that belong to the dialects (`icd-legalize-vhlo`). Calls after the first do nothing.
+pub fn register_dialect_passes() {
+    static ONCE: Once = Once::new();
+    // SAFETY: the function has no arguments, and runs once.
+    ONCE.call_once(|| unsafe { shim::icdRegisterDialectPasses() });
 }
 
 /// Shows a remark through MLIR's diagnostics, at `loc` of an imported graph or, where that is unknown, at `op`.
@@ -93,6 +101,7 @@ pub fn opt_main(args: impl IntoIterator<Item = OsString>, title: &str) -> i32 {
     // SAFETY: the registry is alive for the call.
     unsafe { shim::icdRegisterEverything(registry.to_raw()) };
     register_dialects(&registry);
+    register_dialect_passes();
     let owned: Vec<CString> = args.into_iter().map(|a| CString::new(a.into_vec()).unwrap_or_default()).collect();
     let mut pointers: Vec<*mut c_char> = owned.iter().map(|a| a.as_ptr().cast_mut()).collect();
     pointers.push(std::ptr::null_mut());

@@ -41,6 +41,8 @@ void icdEmitRemark(MlirLocation location, const char *text);
 void icdRegisterPass(const IcdPassVTable *vtable);
 /// This project's dialects, for a registry.
 void icdRegisterDialects(MlirDialectRegistry registry);
+/// The passes that are written in C++, once.
+void icdRegisterDialectPasses();
 /// Upstream's dialects and extensions for a registry, and upstream's passes.
 void icdRegisterEverything(MlirDialectRegistry registry);
 /// The command line of mlir-opt; returns the exit status.

@@ -258,6 +258,12 @@ void ResultAccuracyAttr::print(AsmPrinter &os) const {
   fields.next("mode").printAttribute(getMode());
 }
 
+ResultAccuracyAttr defaultAccuracy(MLIRContext *context) {
+  APFloat zero(0.0);
+  return ResultAccuracyAttr::get(context, zero, zero, 0,
+                                 ResultAccuracyModeAttr::get(context, ResultAccuracyMode::DEFAULT));
+}
+
 LogicalResult ResultAccuracyAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError, APFloat atol, APFloat rtol,
                                          int64_t ulps, ResultAccuracyModeAttr mode) {
   bool zero = atol.isZero() && rtol.isZero() && ulps == 0;

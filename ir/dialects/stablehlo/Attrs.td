@@ -131,7 +131,7 @@ def Shlo_ReplicaGroupMeshAxes : Shlo_Attr<"ReplicaGroupMeshAxes", "replica_group
 }
 def Shlo_SubAxisInfo : Shlo_Attr<"SubAxisInfo", "sub_axis_info"> {
   let parameters = (ins "int64_t":$preSize, "int64_t":$size);
-  let assemblyFormat = "`<` `pre_size` `=` $preSize `,` `size` `=` $size `>`";
+  let assemblyFormat = "`(` $preSize `)` `` $size";
 }
 def Shlo_AxisRef : Shlo_Attr<"AxisRef", "axis_ref"> {
   let parameters = (ins "::mlir::StringAttr":$name,
@@ -163,6 +163,12 @@ def Shlo_ReplicaGroups : Attr<Or<[I64ElementsAttr.predicate,
   let returnType = "::mlir::Attribute";
   let convertFromStorage = "$_self";
 }
-def Shlo_Accuracy : OptionalAttr<Shlo_ResultAccuracy>;
+def Shlo_AccuracyOrDefault : Attr<Shlo_ResultAccuracy.predicate, "result accuracy"> {
+  let storageType = "::icd::stablehlo::ResultAccuracyAttr";
+  let returnType = "::icd::stablehlo::ResultAccuracyAttr";
+  let convertFromStorage = "$_self";
+  let constBuilderCall = "::icd::stablehlo::defaultAccuracy($_builder.getContext())";
+}
+def Shlo_Accuracy : DefaultValuedOptionalAttr<Shlo_AccuracyOrDefault, "DEFAULT">;
 
 #endif

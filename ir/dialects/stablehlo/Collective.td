@@ -12,7 +12,7 @@ def Shlo_PartitionIdOp : Shlo_InferOp<"partition_id", [Pure]> {
   let assemblyFormat = "attr-dict `:` type(results)";
 }
 
-def Shlo_AllGatherOp : Shlo_Op<"all_gather", [SameOperandsAndResultElementType]> {
+def Shlo_AllGatherOp : Shlo_Op<"all_gather"> {
   let arguments = (ins Variadic<HLO_AnyTensor>:$operands, Shlo_NonNegativeDim:$all_gather_dim,
     Shlo_ReplicaGroups:$replica_groups, OptionalAttr<Shlo_ChannelHandle>:$channel_handle,
     UnitAttr:$use_global_device_ids);
@@ -28,7 +28,7 @@ def Shlo_AllReduceOp : Shlo_Op<"all_reduce", [SingleBlockImplicitTerminator<"Ret
   let hasVerifier = 1;
 }
 
-def Shlo_AllToAllOp : Shlo_Op<"all_to_all", [SameOperandsElementType]> {
+def Shlo_AllToAllOp : Shlo_Op<"all_to_all"> {
   let arguments = (ins Variadic<HLO_AnyTensor>:$operands, Shlo_NonNegativeDim:$split_dimension,
     Shlo_NonNegativeDim:$concat_dimension, Shlo_PositiveInt:$split_count, Shlo_ReplicaGroups:$replica_groups,
     OptionalAttr<Shlo_ChannelHandle>:$channel_handle);

@@ -61,9 +61,9 @@ def Shlo_UniformDequantizeOp
 
 def Shlo_ReducePrecisionOp
     : Shlo_SameTypesOp<"reduce_precision", [Pure, Elementwise]> {
-  let arguments = (ins HLO_FpOrQuantTensor:$operand, I32Attr:$exponent_bits, I32Attr:$mantissa_bits);
+  let arguments = (ins HLO_FpOrQuantTensor:$operand, ConfinedAttr<I32Attr, [IntPositive]>:$exponent_bits,
+                       ConfinedAttr<I32Attr, [IntNonNegative]>:$mantissa_bits);
   let results = (outs HLO_FpOrQuantTensor:$output);
-  let hasVerifier = 1;
   let assemblyFormat = [{
     $operand `,` `format` `=` custom<ExponentMantissa>($exponent_bits, $mantissa_bits) attr-dict
     `:` custom<SameOperandsAndResultType>(type($operand), type($output)) }];

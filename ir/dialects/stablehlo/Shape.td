@@ -65,7 +65,6 @@ def Shlo_BroadcastInDimOp : Shlo_Op<"broadcast_in_dim", [Pure]> {
 def Shlo_ConcatenateOp : Shlo_InferOp<"concatenate", [Pure]> {
   let arguments = (ins Variadic<HLO_AnyTensor>:$inputs, Shlo_NonNegativeDim:$dimension);
   let results = (outs HLO_AnyTensor:$result);
-  let hasVerifier = 1;
   let assemblyFormat = [{
     custom<VariadicOperandWithAttribute>($inputs) `dim` `=` $dimension attr-dict `:` functional-type(operands, results) }];
 }

@@ -103,6 +103,12 @@ public:
 #include "StablehloEnums.h.inc"
 #define GET_ATTRDEF_CLASSES
 #include "StablehloAttrs.h.inc"
+
+namespace icd::stablehlo {
+/// The accuracy that an operation has when none is asked for.
+ResultAccuracyAttr defaultAccuracy(mlir::MLIRContext *context);
+} // namespace icd::stablehlo
+
 #define GET_TYPEDEF_CLASSES
 #include "StablehloTypes.h.inc"
 #define GET_OP_CLASSES

@@ -43,8 +43,9 @@ LogicalResult verifyReducer(std::optional<mlir::Location> loc, mlir::Block &body
 SmallVector<RankedTensorType> reducerResults(mlir::Block &body);
 
 /// Replica groups: rank 2, each id once. `expectedGroupSize` is checked where given.
+/// `allIds`: the groups must hold each id from 0 on.
 LogicalResult verifyReplicaGroups(Operation *op, Attribute groups, bool allowPadding,
-                                  std::optional<int64_t> expectedGroupSize = std::nullopt);
+                                  std::optional<int64_t> expectedGroupSize = std::nullopt, bool allIds = true);
 
 /// The channel of a collective with global device ids must be positive.
 LogicalResult verifyGlobalIds(Operation *op, bool useGlobalIds, ChannelHandleAttr channel);
