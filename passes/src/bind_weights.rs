@@ -82,6 +82,7 @@ impl Pass for BindWeights {
 }
 
 impl BindWeights {
+    #[expect(clippy::result_large_err, reason = "an error ends the run; its size does not matter")]
     fn bind(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), BindError> {
         let path = self.options.file.0.first().ok_or(BindError::NoFile)?;
         let file = WeightFile::open(path)?;

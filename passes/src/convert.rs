@@ -106,7 +106,7 @@ fn collect(func: &Func, region: &Region, to: DType, defs: &mut BTreeMap<ValueId,
             if convertible(func, v, to) {
                 let root = root_of(v, defs);
                 let gathers_activations =
-                    matches!(op.kind, OpKind::Gather(_)) && !defs.get(&root).is_some_and(|d| d.kind.as_constant().is_some());
+                    matches!(op.kind, OpKind::Gather(_)) && defs.get(&root).is_none_or(|d| d.kind.as_constant().is_none());
                 if !gathers_activations {
                     roots.insert(root);
                 }

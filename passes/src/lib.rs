@@ -40,7 +40,7 @@ pub trait Pass: Send + Sync {
 pub enum PassError {
     /// Weights could not be bound to arguments (user input).
     #[error(transparent)]
-    Bind(#[from] bind_weights::BindError),
+    Bind(Box<bind_weights::BindError>),
     /// The quantizer failed on a weight (user data or options).
     #[error("cannot quantize weight '{weight}': {source}")]
     Quantize {
@@ -60,6 +60,12 @@ pub enum PassError {
         /// What is wrong.
         source: VerifyError,
     },
+}
+
+impl From<bind_weights::BindError> for PassError {
+    fn from(error: bind_weights::BindError) -> Self {
+        PassError::Bind(Box::new(error))
+    }
 }
 
 /// Runs `pass` under the name `flag`: records statistics, checks the result, and leaves the module as it was if the pass fails.

@@ -92,12 +92,11 @@ impl Check<'_> {
                 }
             }
             OpKind::Reshape => {
-                if let (Some(a), Some(b)) = (op.operands.first().and_then(tensor), result) {
-                    if let (Some(x), Some(y)) = (a.elems(), b.elems()) {
-                        if x != y || a.dtype != b.dtype {
-                            return self.fail(name, format!("{a} does not reshape to {b}"));
-                        }
-                    }
+                if let (Some(a), Some(b)) = (op.operands.first().and_then(tensor), result)
+                    && let (Some(x), Some(y)) = (a.elems(), b.elems())
+                    && (x != y || a.dtype != b.dtype)
+                {
+                    return self.fail(name, format!("{a} does not reshape to {b}"));
                 }
             }
             OpKind::Transpose { permutation } => {
@@ -110,10 +109,10 @@ impl Check<'_> {
             }
             OpKind::Unary(_) | OpKind::Binary(_) | OpKind::Convert | OpKind::Compare { .. } => {
                 for t in op.operands.iter().filter_map(tensor) {
-                    if let (Some(r), Some(s)) = (result.and_then(|r| r.shape()), t.shape()) {
-                        if r != s {
-                            return self.fail(name, format!("operand of shape {s:?}, result of shape {r:?}"));
-                        }
+                    if let (Some(r), Some(s)) = (result.and_then(|r| r.shape()), t.shape())
+                        && r != s
+                    {
+                        return self.fail(name, format!("operand of shape {s:?}, result of shape {r:?}"));
                     }
                 }
             }

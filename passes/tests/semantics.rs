@@ -185,7 +185,7 @@ fn random_data_movement_keeps_its_meaning() {
                 }
                 1 => {
                     let n: usize = dims.iter().product();
-                    let a = (1..=n).filter(|d| n % d == 0).nth(p.random.below(3)).unwrap_or(1);
+                    let a = (1..=n).filter(|d| n.is_multiple_of(*d)).nth(p.random.below(3)).unwrap_or(1);
                     p.reshape(v, &[a, n / a.max(1), 1])
                 }
                 2 if dims.iter().product::<usize>() < 200 => {

@@ -93,6 +93,7 @@ impl Analysis<Node> for Facts {
 
 /// A term to be added: an existing class, or an operation on terms.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "proposals are few and short-lived")]
 pub(crate) enum Term {
     Have(Id),
     New {

@@ -17,10 +17,9 @@ use std::collections::BTreeSet;
 
 pub(super) fn fuse(func: &mut Func, scope: &mut Scope) {
     for values in 0..scope.ops.len() {
-        if scope.is_free(values) && matches!(scope.ops[values].kind, OpKind::DotGeneral(_)) {
-            if let Some(found) = find(func, scope, values) {
-                build(func, scope, &found);
-            }
+        let is_product = scope.is_free(values) && matches!(scope.ops[values].kind, OpKind::DotGeneral(_));
+        if let Some(found) = is_product.then(|| find(func, scope, values)).flatten() {
+            build(func, scope, &found);
         }
     }
 }
@@ -233,11 +232,10 @@ fn score_chain(func: &Func, scope: &Scope, v: ValueId, inner: &mut Vec<usize>, d
         kind if kind.is_elementwise() && depth < 16 => {
             let mark = inner.len();
             for &x in &op.operands {
-                if func.tensor(x).map(|t| &t.dims) == func.tensor(v).map(|t| &t.dims) {
-                    if let Some(found) = score_chain(func, scope, x, inner, depth + 1) {
-                        inner.push(i);
-                        return Some(found);
-                    }
+                let same_shape = func.tensor(x).map(|t| &t.dims) == func.tensor(v).map(|t| &t.dims);
+                if let Some(found) = same_shape.then(|| score_chain(func, scope, x, inner, depth + 1)).flatten() {
+                    inner.push(i);
+                    return Some(found);
                 }
                 inner.truncate(mark);
             }

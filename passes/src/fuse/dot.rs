@@ -2,7 +2,6 @@
 
 use super::scope::Scope;
 use icd_core::graph::{Func, FusionKind, OpKind};
-use std::collections::BTreeSet;
 
 pub(super) fn fuse(func: &mut Func, scope: &mut Scope) {
     for seed in 0..scope.ops.len() {

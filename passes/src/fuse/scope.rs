@@ -112,10 +112,10 @@ impl Scope {
             let mut work = vec![root];
             while let Some(i) = work.pop() {
                 for v in &self.ops[i].operands {
-                    if let Some(&d) = self.def.get(v) {
-                        if grown.contains(&d) && members.insert(d) {
-                            work.push(d);
-                        }
+                    if let Some(&d) = self.def.get(v).filter(|d| grown.contains(d))
+                        && members.insert(d)
+                    {
+                        work.push(d);
                     }
                 }
             }

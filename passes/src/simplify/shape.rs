@@ -11,6 +11,7 @@ pub(super) const RULES: &[Rule] = &[
     transpose,
     transpose_of_broadcast,
     broadcast,
+    broadcast_of_constant,
     broadcast_of_reshape,
     reshape_of_broadcast,
     convert,
@@ -234,7 +235,7 @@ fn slice(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
     let inner = defs.get(x)?;
     match &inner.kind {
         OpKind::Slice { start: s0, strides: t0, .. } => {
-            let at = |i: &i64, d: usize| Some(s0.get(d)?.checked_add(i.checked_mul(*t0.get(d)?)?)?);
+            let at = |i: &i64, d: usize| s0.get(d)?.checked_add(i.checked_mul(*t0.get(d)?)?);
             let composed_start = start.iter().enumerate().map(|(d, i)| at(i, d)).collect::<Option<Vec<_>>>()?;
             let composed_strides: Vec<i64> = strides.iter().zip(t0).map(|(a, b)| a.checked_mul(*b)).collect::<Option<_>>()?;
             let size: Vec<i64> = func.tensor(r)?.dims.clone();
@@ -286,7 +287,10 @@ fn slice_of_broadcast(func: &mut Func, op: &Op, defs: &Defs) -> Option<Patch> {
             t.push(*strides.get(p)?);
             size.push(*target.as_tensor()?.dims.get(p)?);
         } else {
-            (s.push(0), l.push(own), t.push(1), size.push(own));
+            s.push(0);
+            l.push(own);
+            t.push(1);
+            size.push(own);
         }
     }
     let mut b = Builder::new(func);

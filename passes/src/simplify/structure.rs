@@ -68,10 +68,8 @@ fn branches(region: &mut Region, constants: &mut BTreeMap<ValueId, i128>) -> usi
     let mut out = Vec::with_capacity(region.ops.len());
     for mut op in std::mem::take(&mut region.ops) {
         rename(&mut op, &renamed);
-        if let (OpKind::Constant(literal), Some(&r)) = (&op.kind, op.results.first()) {
-            if let Some(v) = integer(literal) {
-                constants.insert(r, v);
-            }
+        if let (Some(v), Some(&r)) = (op.kind.as_constant().and_then(integer), op.results.first()) {
+            constants.insert(r, v);
         }
         let chosen = match (&op.kind, op.operands.first().and_then(|p| constants.get(p))) {
             (OpKind::If, Some(p)) => Some(usize::from(*p == 0)),

@@ -120,8 +120,11 @@ fn pull(view: &View<'_>, class: Id, node: &Node) -> Vec<Proposal> {
     equal(class, Term::new(OpKind::ChannelMap { axis, map: ChannelMap::Permutation(p) }, ty.clone(), vec![inner]))
 }
 
-/// Products of an activation with a constant that contract dimension `axis` of the activation: operand order, weight, the weight's dimension.
-fn weights_of(view: &View<'_>, node: &Node) -> Vec<(bool, Id, Id, Vec<(usize, usize)>)> {
+/// Whether the activation is on the left, the activation, the weight, and the pairs of dimensions that contract.
+type Operands = (bool, Id, Id, Vec<(usize, usize)>);
+
+/// Products of an activation with a constant.
+fn weights_of(view: &View<'_>, node: &Node) -> Vec<Operands> {
     let (Some(OpKind::DotGeneral(dot)), &[a, b]) = (view.terms.kind(node), node.children.as_slice()) else { return Vec::new() };
     let (l, r) = (&dot.dims.lhs_contract, &dot.dims.rhs_contract);
     [(true, a, b, l, r), (false, b, a, r, l)]
