@@ -1,9 +1,10 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
 //! `WEIGHT` is `dense`, `sym128`, `asym64` and so on; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
-//! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output. `@N` after a problem keeps the first N candidates of each family.
+//! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output. `@N` after a problem keeps the first N candidates of each
+//! family, `@best` the one kernel that `select` takes.
 
-use icd_codegen::nvptx::{gemm::FAMILIES, kernel_files::write_files};
+use icd_codegen::nvptx::{gemm::{FAMILIES, select}, kernel_files::write_files};
 use icd_core::{
     DType,
     arch::Arch,
@@ -60,6 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for text in problems {
         let (text, limit) = text.split_once('@').unwrap_or((text, "1000"));
         let problem = problem(text, arch.parse()?)?;
+        if limit == "best" {
+            let kernel = select(&problem)?;
+            write_files(&problem, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
+            continue;
+        }
         for family in FAMILIES {
             if let Err(reason) = (family.supports)(&problem) {
                 println!("{text}: {reason}");

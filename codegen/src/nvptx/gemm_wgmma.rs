@@ -487,6 +487,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             for half in 0..2 {
                 self.multiply(self.stage_of(slot), group, half, &acc);
                 if half == 0 {
+                    k.warp_sync();
                     k.when(k.and(k.equal_c(self.lane, 0), k.less(k.int(0), i)), || k.mbarrier_arrive(k.get(previous)));
                 }
             }
