@@ -369,7 +369,7 @@ fn attention_from_merged_projections() {
     let x = random(s * 3 * n, 31);
     let program = module(&[f32s(&[s, 3 * n])], |b, args| {
         vec![fused(b, FusionKind::Attention, args, |b, a| {
-            let mut head = |b: &mut Builder<'_>, i: usize| {
+            let head = |b: &mut Builder<'_>, i: usize| {
                 let kind =
                     OpKind::Slice { start: vec![0, (i * n) as i64], limit: vec![s as i64, ((i + 1) * n) as i64], strides: vec![1, 1] };
                 let v = b.op(kind, &[a[0]], f32s(&[s, n]));

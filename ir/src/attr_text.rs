@@ -179,13 +179,16 @@ mod tests {
 
     #[test]
     fn dimension_numbers_survive_the_round_trip() {
-        let g = parse_gather("#stablehlo.gather<offset_dims = [2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 2>");
+        let g =
+            parse_gather("#stablehlo.gather<offset_dims = [2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 2>");
         assert_eq!((&g.offset_dims[..], g.index_vector_dim), (&[2][..], 2));
         assert_eq!(parse_gather(&print_gather(&g)), g);
         let text = "#stablehlo.conv<[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]>";
         let c = parse_conv(text).expect("well formed");
         assert_eq!(print_conv(&c), text);
-        let d = parse_dot("#stablehlo.dot<lhs_batching_dimensions = [0, 1], rhs_batching_dimensions = [0, 1], lhs_contracting_dimensions = [3], rhs_contracting_dimensions = [2]>");
+        let d = parse_dot(
+            "#stablehlo.dot<lhs_batching_dimensions = [0, 1], rhs_batching_dimensions = [0, 1], lhs_contracting_dimensions = [3], rhs_contracting_dimensions = [2]>",
+        );
         assert_eq!(d.rhs_contract, [2]);
         assert_eq!(parse_dot(&print_dot(&d)), d);
     }

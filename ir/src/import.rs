@@ -13,12 +13,12 @@ use crate::store::WeightStore;
 use attributes::Attributes;
 use icd_core::graph::{Func, Loc, Module, Op, OpKind, Opaque, Param, Region, Value, ValueId};
 use icd_core::{Literal, TensorType, ValueType};
+use melior::ir::ValueLike;
 use melior::ir::attribute::{ArrayAttribute, StringAttribute};
 use melior::ir::block::{BlockLike, BlockRef};
 use melior::ir::operation::{OperationLike, OperationRef};
-use melior::ir::{RegionLike, RegionRef};
-use melior::ir::ValueLike;
 use melior::ir::{Location, Value as MlirValue};
+use melior::ir::{RegionLike, RegionRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -129,9 +129,7 @@ impl FuncReader<'_, '_> {
         let body = self.block(block)?;
         let dicts = |name: &str| -> Vec<u64> {
             let array = op.attribute(name).ok().and_then(|a| ArrayAttribute::try_from(a).ok());
-            array.map_or_else(Vec::new, |a| {
-                (0..a.len()).map(|i| a.element(i).map_or(0, |d| handle::of_attribute(d))).collect()
-            })
+            array.map_or_else(Vec::new, |a| (0..a.len()).map(|i| a.element(i).map_or(0, |d| handle::of_attribute(d))).collect())
         };
         let arg_attrs = dicts("arg_attrs");
         let param = |(i, &value): (usize, &ValueId)| Param { value, attrs: arg_attrs.get(i).copied().unwrap_or(0) };

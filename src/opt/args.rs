@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Printed before mlir-opt's own help.
-pub const HELP: &str = "\
+pub(super) const HELP: &str = "\
 icd-opt: optimizes StableHLO and compiles it. Options beyond mlir-opt's:
 
   --weights=FILE          bind weight arguments of the entry to tensors of a safetensors file

@@ -8,8 +8,8 @@ use icd_core::graph::{Func, Module, Op, OpKind, Region};
 use icd_core::manifest::{Manifest, Program, Target, TensorSpec};
 use icd_ir::register::{MlirPass, PassSpec, emit_remark, register_pass};
 use icd_ir::{ImportError, WeightStore};
-use melior::ir::operation::{OperationLike, OperationPrintingFlags};
 use melior::ir::OperationRef;
+use melior::ir::operation::{OperationLike, OperationPrintingFlags};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,8 @@ pub struct EmitRequest {
 impl EmitRequest {
     /// From the command line; `pipeline` is the user's.
     pub fn new(args: &Args, pipeline: &str) -> Self {
-        let stem = args.input.as_deref().filter(|&p| p != "-").and_then(|p| Path::new(p).file_stem()).map(|s| s.to_string_lossy().into_owned());
+        let stem =
+            args.input.as_deref().filter(|&p| p != "-").and_then(|p| Path::new(p).file_stem()).map(|s| s.to_string_lossy().into_owned());
         EmitRequest {
             emit: args.emit,
             output: args.output.clone().filter(|p| p.as_os_str() != "-"),

@@ -89,7 +89,8 @@ pub(super) fn list() -> String {
     for pass in registry() {
         out += &format!("{:<20} {}\n", pass.flag, pass.summary);
         for o in &pass.options {
-            out += &format!("    {:<16} {} (default {}): {}\n", o.name, o.ty, if o.default.is_empty() { "none" } else { &o.default }, o.help);
+            out +=
+                &format!("    {:<16} {} (default {}): {}\n", o.name, o.ty, if o.default.is_empty() { "none" } else { &o.default }, o.help);
         }
     }
     out

@@ -15,8 +15,6 @@ use icd_core::{
 
 /// The parts of a region.
 pub(super) struct Attention<'a> {
-    /// The region.
-    pub region: &'a Region,
     /// Product of queries and keys.
     pub scores: ValueId,
     /// Its dimension numbers.
@@ -110,7 +108,6 @@ pub(super) fn recognise<'a>(func: &'a Func, op: &'a Op) -> Option<Attention<'a>>
         out = out.before(&op.kind, func.tensor(at)?)?;
     }
     Some(Attention {
-        region,
         scores: first.result(),
         scores_dot,
         masked,

@@ -115,10 +115,12 @@ impl Shape {
 
     /// Warps of a block.
     pub(crate) fn warps(&self) -> i64 {
-        match self.keys {
-            ..=KEYS => 1,
-            ..=WARP_KEYS_2 => 2,
-            _ => MAX_WARPS,
+        if self.keys <= KEYS {
+            1
+        } else if self.keys <= WARP_KEYS_2 {
+            2
+        } else {
+            MAX_WARPS
         }
     }
     /// Grid: blocks of queries, then heads.

@@ -57,7 +57,7 @@ fn publish(words: [u32; 6]) -> [[u32; 6]; 32] {
 }
 extern "C" fn exchange(value: u32, mask: u32) -> u32 {
     let all = publish([value, 0, 0, 0, 0, 0]);
-    all[(place().thread % 32 ^ mask) as usize][0]
+    all[((place().thread % 32) ^ mask) as usize][0]
 }
 extern "C" fn permute(a: u32, b: u32, selector: u32) -> u32 {
     let bytes = u64::from(b) << 32 | u64::from(a);

@@ -27,11 +27,9 @@ pub struct Machine {
 
 impl Machine {
     /// A data-centre GPU with tensor cores: half of the peak of an H200 (989 Tflop/s f16, 4.8 TB/s), kernels queued by a graph.
-    pub const GPU: Machine =
-        Machine { product_flops_per_us: 5.0e8, vector_flops_per_us: 3.0e7, bytes_per_us: 2.4e6, launch_us: 2.0 };
+    pub const GPU: Machine = Machine { product_flops_per_us: 5.0e8, vector_flops_per_us: 3.0e7, bytes_per_us: 2.4e6, launch_us: 2.0 };
     /// Two cores with 256-bit vectors.
-    pub const CPU: Machine =
-        Machine { product_flops_per_us: 1.0e5, vector_flops_per_us: 2.0e4, bytes_per_us: 2.0e4, launch_us: 1.0 };
+    pub const CPU: Machine = Machine { product_flops_per_us: 1.0e5, vector_flops_per_us: 2.0e4, bytes_per_us: 2.0e4, launch_us: 1.0 };
 }
 
 /// What an operation does, independent of the machine.
@@ -61,7 +59,9 @@ impl Work {
         let traffic = bytes(result) + operands.iter().map(|t| bytes(t)).sum::<f64>();
         match kind {
             OpKind::Constant(_) | OpKind::Reshape => Work::default(),
-            OpKind::Iota { .. } | OpKind::BroadcastInDim { .. } | OpKind::Slice { .. } => Work { vector_flops: out * 0.01, ..Work::default() },
+            OpKind::Iota { .. } | OpKind::BroadcastInDim { .. } | OpKind::Slice { .. } => {
+                Work { vector_flops: out * 0.01, ..Work::default() }
+            }
             OpKind::DotGeneral(dot) => {
                 let k = operands.first().map_or(1.0, |t| contracted(t, &dot.dims));
                 Work { product_flops: 2.0 * out * k, bytes: traffic, is_kernel: true, ..Work::default() }
@@ -80,7 +80,12 @@ impl Work {
             OpKind::Transpose { .. } | OpKind::ChannelMap { .. } | OpKind::ChannelUnmap { .. } => {
                 Work { bytes: traffic * 2.0, ..Work::default() }
             }
-            _ => Work { vector_flops: operands.iter().map(|t| elems(t)).sum::<f64>() + out, bytes: traffic, is_kernel: true, ..Work::default() },
+            _ => Work {
+                vector_flops: operands.iter().map(|t| elems(t)).sum::<f64>() + out,
+                bytes: traffic,
+                is_kernel: true,
+                ..Work::default()
+            },
         }
     }
 }
@@ -104,7 +109,10 @@ mod tests {
 
     #[test]
     fn one_wide_product_is_cheaper_than_three() {
-        let dot = OpKind::DotGeneral(Dot { dims: DotDims { lhs_contract: vec![1], rhs_contract: vec![0], ..Default::default() }, ..Default::default() });
+        let dot = OpKind::DotGeneral(Dot {
+            dims: DotDims { lhs_contract: vec![1], rhs_contract: vec![0], ..Default::default() },
+            ..Default::default()
+        });
         let t = |a, b| TensorType::new(DType::F16, [a, b]);
         let time = |n: usize| Work::of(&dot, &[&t(64, 384), &t(384, n)], &t(64, n)).time_us(&Machine::GPU);
         assert!(time(3 * 384) < 3.0 * time(384));

@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(enc(DType::F4E2M1FN, -1e9), 0xF);
         assert_eq!(enc(DType::F16, 65520.0), 0x7C00);
         assert_eq!(enc(DType::F16, 65519.9), 0x7BFF);
-        assert_eq!((encode_e8m0(3.1415), encode_e8m0(1.5), encode_e8m0(0.0), encode_e8m0(-1.0)), (129, 128, 0, 255));
+        assert_eq!((encode_e8m0(3.1), encode_e8m0(1.5), encode_e8m0(0.0), encode_e8m0(-1.0)), (129, 128, 0, 255));
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn maximum_keeps_nan_and_orders_zeros() {
 #[test]
 fn unknown_sizes_come_from_the_operands() {
     let unknown = TensorType { dims: vec![-1, 3], ..f32t(&[1, 3]) };
-    let module = program(&[unknown.clone()], |f, a| {
+    let module = program(std::slice::from_ref(&unknown), |f, a| {
         let sum = f.op(OpKind::Binary(Binary::Add), &[a[0], a[0]], unknown.clone());
         vec![f.op(OpKind::Concatenate { dim: 0 }, &[sum, a[0]], unknown.clone())]
     });

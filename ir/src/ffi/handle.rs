@@ -4,10 +4,10 @@
 //! that they were imported from. Import and export of one module happen while both live, which is the invariant that every block below relies on.
 
 use icd_core::{DType, Literal};
-use melior::{Context, ContextRef};
 use melior::ir::attribute::{Attribute, AttributeLike, DenseElementsAttribute};
 use melior::ir::operation::{Operation, OperationLike, OperationRef, WalkOrder, WalkResult};
 use melior::ir::{Block, BlockLike, BlockRef, Identifier, Location, Region, RegionRef, Value, ValueLike};
+use melior::{Context, ContextRef};
 use mlir_sys::*;
 use std::collections::BTreeMap;
 use std::ffi::c_void;

@@ -4,13 +4,13 @@ use super::{ImportError, describe, name_of};
 use crate::attr_text;
 use crate::ffi::handle;
 use icd_core::{DType, Literal};
+use melior::ir::ShapedTypeLike;
+use melior::ir::ValueLike;
 use melior::ir::attribute::{
     Attribute, BoolAttribute, DenseElementsAttribute, FlatSymbolRefAttribute, FloatAttribute, IntegerAttribute, StringAttribute,
 };
 use melior::ir::operation::{OperationLike, OperationRef};
 use melior::ir::r#type::RankedTensorType;
-use melior::ir::ValueLike;
-use melior::ir::ShapedTypeLike;
 
 /// Attributes of an operation. Those that nobody asks for are kept by [`Attributes::rest`].
 pub(super) struct Attributes<'c, 'a, 'o> {
@@ -59,10 +59,7 @@ impl<'c, 'a, 'o> Attributes<'c, 'a, 'o> {
     }
 
     pub(super) fn symbol(&mut self, name: &'static str) -> Result<String, ImportError> {
-        self.get(name)
-            .and_then(|a| FlatSymbolRefAttribute::try_from(a).ok())
-            .map(|a| a.value().to_string())
-            .ok_or_else(|| self.bad(name))
+        self.get(name).and_then(|a| FlatSymbolRefAttribute::try_from(a).ok()).map(|a| a.value().to_string()).ok_or_else(|| self.bad(name))
     }
 
     /// A list of integers: `array<i64: …>` or `dense<…>`; empty when absent.

@@ -3,8 +3,8 @@
 use super::attributes::{Attributes, dense};
 use super::{FuncReader, ImportError, describe};
 use crate::attr_text as text;
-use icd_core::graph::*;
 use icd_core::TensorType;
+use icd_core::graph::*;
 use melior::ir::AttributeLike;
 use melior::ir::operation::{OperationLike, OperationRef};
 
@@ -71,9 +71,7 @@ impl FuncReader<'_, '_> {
         let operand_type = operands.first().and_then(|&v| self.func.tensor(v)).cloned();
         Ok(match (short, operands, operand_type) {
             ("erf", [_], _) => Some(OpKind::Unary(Unary::Erf).into()),
-            ("square", [x], Some(ty)) => {
-                Some(Read::Value(self.emit(region, OpKind::Binary(Binary::Multiply), vec![*x, *x], ty, loc)))
-            }
+            ("square", [x], Some(ty)) => Some(Read::Value(self.emit(region, OpKind::Binary(Binary::Multiply), vec![*x, *x], ty, loc))),
             ("erfc", [x], Some(ty)) => self.erfc(*x, &ty, loc, region),
             ("top_k", [_], _) => Some(OpKind::TopK { k: a.dim("k")? }.into()),
             _ => None,
@@ -143,10 +141,9 @@ impl FuncReader<'_, '_> {
                         let scale = a.get("scale").and_then(dense).and_then(|l| l.to_f32()).ok_or_else(|| a.bad("scale"))?;
                         ChannelMap::Scale(scale.into())
                     }
-                    "hadamard" => ChannelMap::Hadamard {
-                        block: a.dim("block")?,
-                        seed: u64::try_from(a.int("seed")?).map_err(|_| a.bad("seed"))?,
-                    },
+                    "hadamard" => {
+                        ChannelMap::Hadamard { block: a.dim("block")?, seed: u64::try_from(a.int("seed")?).map_err(|_| a.bad("seed"))? }
+                    }
                     _ => return Err(a.bad("kind")),
                 };
                 Some(if short == "channel_map" { OpKind::ChannelMap { axis, map } } else { OpKind::ChannelUnmap { axis, map } })
@@ -293,8 +290,7 @@ fn stablehlo(short: &str, a: &mut Attributes<'_, '_, '_>) -> Result<Option<OpKin
         }
         "dot" => {
             let lhs_rank = a.first_operand_rank();
-            let dims =
-                DotDims { lhs_contract: vec![lhs_rank.saturating_sub(1)], rhs_contract: vec![0], ..DotDims::default() };
+            let dims = DotDims { lhs_contract: vec![lhs_rank.saturating_sub(1)], rhs_contract: vec![0], ..DotDims::default() };
             DotGeneral(Dot { dims, precision: precision(a)?, algorithm: None })
         }
         "convolution" => Convolution(convolution(a)?),

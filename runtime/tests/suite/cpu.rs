@@ -66,7 +66,7 @@ fn misaligned_inputs_and_outputs_give_the_same() {
     let mut session = Session::load(&fixture::opened(&fixture::everything(3, &weight)), Backend::Cpu, 2).unwrap();
     let shift = |bytes: Vec<u8>| [vec![0xaa], bytes].concat();
     let (a1, b1) = (shift(as_bytes(&a)), shift(as_bytes(&b)));
-    let mut y = vec![0xaa; 3 * ROW * 4 + 2];
+    let mut y = [0xaa; 3 * ROW * 4 + 2];
     let (mut count, mut z) = ([0xaa; 4], [0xaa; 12]);
     let tail = y.len() - 1;
     session.run_into(&[&a1[1..], &b1[1..], &2i32.to_le_bytes(), &0i32.to_le_bytes()], &mut [&mut y[1..tail], &mut count, &mut z]).unwrap();

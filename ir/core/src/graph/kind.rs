@@ -296,87 +296,174 @@ pub struct Opaque {
 #[allow(missing_docs, reason = "StableHLO names unless documented")]
 pub enum OpKind {
     Constant(Literal),
-    Iota { dim: usize },
+    Iota {
+        dim: usize,
+    },
     Unary(Unary),
     Binary(Binary),
-    Compare { direction: Direction, compare_type: CompareType },
+    Compare {
+        direction: Direction,
+        compare_type: CompareType,
+    },
     Select,
     /// Operands: min, operand, max.
     Clamp,
     Convert,
     BitcastConvert,
-    ReducePrecision { exponent_bits: u32, mantissa_bits: u32 },
+    ReducePrecision {
+        exponent_bits: u32,
+        mantissa_bits: u32,
+    },
     UniformQuantize,
     UniformDequantize,
 
     Reshape,
-    Transpose { permutation: Vec<usize> },
-    BroadcastInDim { dims: Vec<usize> },
-    Concatenate { dim: usize },
-    Slice { start: Vec<i64>, limit: Vec<i64>, strides: Vec<i64> },
-    DynamicSlice { sizes: Vec<i64> },
+    Transpose {
+        permutation: Vec<usize>,
+    },
+    BroadcastInDim {
+        dims: Vec<usize>,
+    },
+    Concatenate {
+        dim: usize,
+    },
+    Slice {
+        start: Vec<i64>,
+        limit: Vec<i64>,
+        strides: Vec<i64>,
+    },
+    DynamicSlice {
+        sizes: Vec<i64>,
+    },
     DynamicUpdateSlice,
-    Pad { low: Vec<i64>, high: Vec<i64>, interior: Vec<i64> },
-    Reverse { dims: Vec<usize> },
+    Pad {
+        low: Vec<i64>,
+        high: Vec<i64>,
+        interior: Vec<i64>,
+    },
+    Reverse {
+        dims: Vec<usize>,
+    },
     Gather(Gather),
     /// Region: update computation.
     Scatter(Scatter),
     /// Region: comparator.
-    Sort { dim: usize, stable: bool },
+    Sort {
+        dim: usize,
+        stable: bool,
+    },
     /// `chlo.top_k`: values and `i32` indices of the k largest along the last dimension, ties to the lower index.
-    TopK { k: usize },
+    TopK {
+        k: usize,
+    },
 
     /// Operands: inputs then initial values. Region: reducer.
-    Reduce { dims: Vec<usize> },
+    Reduce {
+        dims: Vec<usize>,
+    },
     ReduceWindow(Window),
     /// Regions: select, scatter. Operands: operand, source, init.
-    SelectAndScatter { dimensions: Vec<i64>, strides: Vec<i64>, padding: Vec<(i64, i64)> },
-    Map { dims: Vec<usize> },
+    SelectAndScatter {
+        dimensions: Vec<i64>,
+        strides: Vec<i64>,
+        padding: Vec<(i64, i64)>,
+    },
+    Map {
+        dims: Vec<usize>,
+    },
     DotGeneral(Dot),
     Convolution(Convolution),
-    Fft { kind: FftType, length: Vec<i64> },
-    Cholesky { lower: bool },
-    TriangularSolve { left_side: bool, lower: bool, unit_diagonal: bool, transpose_a: TransposeA },
-    BatchNormInference { epsilon: f32, feature: usize },
-    BatchNormTraining { epsilon: f32, feature: usize },
-    BatchNormGrad { epsilon: f32, feature: usize },
+    Fft {
+        kind: FftType,
+        length: Vec<i64>,
+    },
+    Cholesky {
+        lower: bool,
+    },
+    TriangularSolve {
+        left_side: bool,
+        lower: bool,
+        unit_diagonal: bool,
+        transpose_a: TransposeA,
+    },
+    BatchNormInference {
+        epsilon: f32,
+        feature: usize,
+    },
+    BatchNormTraining {
+        epsilon: f32,
+        feature: usize,
+    },
+    BatchNormGrad {
+        epsilon: f32,
+        feature: usize,
+    },
 
     /// Regions: condition, body. Operands are the loop state.
     While,
     /// Regions: then, else.
     If,
     Case,
-    Call { callee: Arc<str> },
+    Call {
+        callee: Arc<str>,
+    },
     Tuple,
-    GetTupleElement { index: usize },
+    GetTupleElement {
+        index: usize,
+    },
     OptimizationBarrier,
     AfterAll,
-    CustomCall { target: Arc<str>, backend_config: Arc<str>, side_effect: bool },
+    CustomCall {
+        target: Arc<str>,
+        backend_config: Arc<str>,
+        side_effect: bool,
+    },
     /// `stablehlo.composite`: meaning is that of `decomposition`.
-    Composite { name: Arc<str>, decomposition: Arc<str> },
+    Composite {
+        name: Arc<str>,
+        decomposition: Arc<str>,
+    },
 
-    GetDimensionSize { dim: usize },
-    SetDimensionSize { dim: usize },
+    GetDimensionSize {
+        dim: usize,
+    },
+    SetDimensionSize {
+        dim: usize,
+    },
     DynamicReshape,
-    DynamicBroadcastInDim { dims: Vec<usize> },
-    DynamicIota { dim: usize },
+    DynamicBroadcastInDim {
+        dims: Vec<usize>,
+    },
+    DynamicIota {
+        dim: usize,
+    },
     DynamicPad,
     RealDynamicSlice,
     DynamicGather(Gather),
     /// Padding comes as the last operand.
     DynamicConv(Convolution),
     /// Operands: state. Results: new state, bits.
-    RngBitGenerator { algorithm: RngAlgorithm },
+    RngBitGenerator {
+        algorithm: RngAlgorithm,
+    },
     /// Operands: a, b, shape.
-    Rng { normal: bool },
+    Rng {
+        normal: bool,
+    },
     PartitionId,
     ReplicaId,
     Check(Check),
 
     /// `icd.channel_map` on dimension `axis`.
-    ChannelMap { axis: usize, map: ChannelMap },
+    ChannelMap {
+        axis: usize,
+        map: ChannelMap,
+    },
     /// Its inverse.
-    ChannelUnmap { axis: usize, map: ChannelMap },
+    ChannelUnmap {
+        axis: usize,
+        map: ChannelMap,
+    },
     QuantizedDot(QuantizedDot),
     /// `icd.packed_dot`: like [`QuantizedDot`] with codes, scales and zeros in one byte tensor. Operands: x, packed bytes.
     PackedDot(PackFormat),

@@ -46,7 +46,7 @@ fn check(x: &Tensor, w: &Tensor, c: &Convolution) -> Outcome<(usize, usize)> {
         && features / groups == w.shape[d.kernel_input_feature]
         && outputs % groups == 0
         && outputs % batches == 0
-        && x.shape[d.input_batch] % batches == 0;
+        && x.shape[d.input_batch].is_multiple_of(batches);
     if !fits {
         return invalid(format!("{} and kernel {} do not fit {groups} feature and {batches} batch groups", x.ty(), w.ty()));
     }

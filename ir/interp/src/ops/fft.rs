@@ -24,7 +24,7 @@ fn twiddle(k: usize, n: usize, sign: f64) -> Complex64 {
 }
 
 fn smallest_factor(n: usize) -> usize {
-    (2..).take_while(|p| p * p <= n).find(|p| n % p == 0).unwrap_or(n)
+    (2..).take_while(|p| p * p <= n).find(|p| n.is_multiple_of(*p)).unwrap_or(n)
 }
 
 /// Unscaled transform; `sign` −1 forward, +1 inverse.

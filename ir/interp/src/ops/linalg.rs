@@ -97,7 +97,7 @@ pub(crate) fn triangular_solve(memory: &Memory, a: &Tensor, b: &Tensor, s: Solve
                 TransposeA::Adjoint => m[j * n + i].conj(),
             }
         };
-        let transposed = (s.transpose_a != TransposeA::NoTranspose) != !s.left_side;
+        let transposed = (s.transpose_a != TransposeA::NoTranspose) == s.left_side;
         let forward = s.lower != transposed;
         let lines = if s.left_side { columns } else { rows };
         let mut x = vec![C::default(); rows * columns];
