@@ -10,7 +10,7 @@ use super::{
 };
 use icd_core::{
     arch::Arch,
-    graph::{Binary, Dot, Func, FusionKind, Op, OpKind, Region, Unary, ValueId},
+    graph::{Binary, Dot, Func, FusionKind, Op, OpKind, Unary, ValueId},
 };
 
 /// The parts of a region.
