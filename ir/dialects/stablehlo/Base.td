@@ -81,6 +81,7 @@ def HLO_FpOrAnyQuantTensor : HloTensor<"fqa", "floating-point or quantized">;
 def HLO_IntOrFpTensor : HloTensor<"if", "integer or floating-point">;
 def HLO_ScalarIntTensor : HloScalar<"i", "2/4/8/16/32/64-bit integer">;
 def HLO_ScalarIndexOrIntTensor : HloScalar<"ix", "index or integer">;
+def HLO_ScalarNumber : HloScalar<"pif", "pred or integer or floating-point">;
 def HLO_DimensionTensor : HloVector<"ix", "index or integer">;
 def HLO_StaticTensor
     : Type<CPred<"::icd::stablehlo::isStaticTensorOf($_self, \"pifcqa\")">,

@@ -47,10 +47,12 @@ LogicalResult GetTupleElementOp::inferReturnTypes(MLIRContext *, Loc loc, Adapto
 
 LogicalResult RngOp::inferReturnTypes(MLIRContext *, Loc loc, Adaptor adaptor, Types &types) {
   RankedTensorType a = tensorOf(adaptor.getA()), shapeType = tensorOf(adaptor.getShape());
-  for (Value limit : {adaptor.getA(), adaptor.getB()})
-    if (tensorOf(limit).getRank() != 0)
-      return failAt(loc, "#", limit == adaptor.getA() ? 0 : 1, " must be 0D tensor of number values, but got ",
+  for (auto [index, limit] : llvm::enumerate(ArrayRef<Value>{adaptor.getA(), adaptor.getB()}))
+    if (!isScalarTensorOf(limit.getType(), "pif"))
+      return failAt(loc, "#", index, " must be 0D tensor of pred or integer or floating-point values, but got ",
                     limit.getType());
+  if (shapeType.getRank() != 1)
+    return failAt(loc, "#2 must be 1D tensor of index or integer values, but got ", shapeType);
   SmallVector<int64_t> shape(std::max<int64_t>(shapeType.getDimSize(0), 0), ShapedType::kDynamic);
   DenseIntElementsAttr known;
   if (matchPattern(adaptor.getShape(), m_Constant(&known)) && known.getNumElements() == int64_t(shape.size()))

@@ -92,7 +92,7 @@ def Shlo_CompositeOp : Shlo_Op<"composite", [DeclareOpInterfaceMethods<SymbolUse
 //===-- random numbers ------------------------------------------------------===//
 
 def Shlo_RngOp : Shlo_InferOp<"rng"> {
-  let arguments = (ins HLO_PlainTensor:$a, HLO_PlainTensor:$b, HLO_DimensionTensor:$shape,
+  let arguments = (ins HLO_ScalarNumber:$a, HLO_ScalarNumber:$b, HLO_StaticIndexTensor:$shape,
                        Shlo_RngDistributionAttr:$rng_distribution);
   let results = (outs HLO_PlainTensor:$result);
   let assemblyFormat = [{

@@ -193,15 +193,16 @@ static FailureOr<SmallVector<int64_t>> inferConvolution(Operation *op, RankedTen
     bases.push_back(lhs.getDimSize(i));
     sizes.push_back(rhs.getDimSize(k));
   }
+  shape[output[0]] = known(batch) ? batch / batchGroups : batch;
+  shape[output[1]] = kernelOut;
+  if (dynamicPadding)
+    return shape;
   FailureOr<SmallVector<Window>> windows = makeWindow(loc, sizes, window.strides, window.padding, window.lhsDilation,
                                                       window.rhsDilation, window.reversal);
   if (failed(windows))
     return failure();
-  shape[output[0]] = known(batch) ? batch / batchGroups : batch;
-  shape[output[1]] = kernelOut;
-  if (!dynamicPadding)
-    for (auto [dim, size] : llvm::zip_equal(os, windowedSizes(bases, *windows)))
-      shape[dim] = size;
+  for (auto [dim, size] : llvm::zip_equal(os, windowedSizes(bases, *windows)))
+    shape[dim] = size;
   return shape;
 }
 
