@@ -159,7 +159,8 @@ ParseResult parseExponentMantissa(OpAsmParser &parser, IntegerAttr &exponent, In
   if (!format.match(word, &parts))
     return parser.emitError(loc, "expected exponent mantissa in format e#m#, saw ") << word;
   int32_t bits[2];
-  for (auto [index, name] : llvm::enumerate(ArrayRef<StringRef>{"exponent", "mantissa"}))
+  static constexpr StringRef names[] = {"exponent", "mantissa"};
+  for (auto [index, name] : llvm::enumerate(names))
     if (parts[index + 1].getAsInteger(10, bits[index]))
       return parser.emitError(loc) << "unable to parse " << name << " '" << parts[index + 1] << "'";
   exponent = parser.getBuilder().getI32IntegerAttr(bits[0]);

@@ -47,7 +47,8 @@ LogicalResult GetTupleElementOp::inferReturnTypes(MLIRContext *, Loc loc, Adapto
 
 LogicalResult RngOp::inferReturnTypes(MLIRContext *, Loc loc, Adaptor adaptor, Types &types) {
   RankedTensorType a = tensorOf(adaptor.getA()), shapeType = tensorOf(adaptor.getShape());
-  for (auto [index, limit] : llvm::enumerate(ArrayRef<Value>{adaptor.getA(), adaptor.getB()}))
+  const Value limits[] = {adaptor.getA(), adaptor.getB()};
+  for (auto [index, limit] : llvm::enumerate(limits))
     if (!isScalarTensorOf(limit.getType(), "pif"))
       return failAt(loc, "#", index, " must be 0D tensor of pred or integer or floating-point values, but got ",
                     limit.getType());

@@ -33,6 +33,7 @@ pub struct DialectPluginInfo {
 }
 
 extern "C" fn register_passes() {
+    icd_ir::register::register_dialect_passes();
     icd_passes::mlir::register_passes();
 }
 
