@@ -4,7 +4,10 @@
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@best` the one kernel that `select` takes.
 
-use icd_codegen::nvptx::{gemm::{FAMILIES, select}, kernel_files::write_files};
+use icd_codegen::nvptx::{
+    gemm::{FAMILIES, select},
+    kernel_files::write_files,
+};
 use icd_core::{
     DType,
     arch::Arch,

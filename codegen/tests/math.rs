@@ -1,5 +1,6 @@
 //! Elementary functions against f64 references, on dense samples and special values.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use icd_codegen::{

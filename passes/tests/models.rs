@@ -4,7 +4,6 @@ mod support;
 use icd_core::{DType, Literal, TensorType, graph::*, weights::WeightFile};
 use icd_interp::Value;
 use icd_ir::WeightStore;
-use melior::ir::operation::OperationLike;
 use std::path::{Path, PathBuf};
 use support::*;
 

@@ -4,7 +4,7 @@ use super::args::{Args, Emit, TargetName};
 use icd_codegen::{CodegenError, cpu, nvptx};
 use icd_core::Literal;
 use icd_core::artifact::{ArtifactError, Writer};
-use icd_core::graph::{Func, Module, Op, OpKind, Region};
+use icd_core::graph::{Module, Op, OpKind, Region};
 use icd_core::manifest::{Manifest, Program, Target, TensorSpec};
 use icd_ir::register::{MlirPass, PassSpec, emit_remark, register_pass};
 use icd_ir::{ImportError, WeightStore};
@@ -117,7 +117,7 @@ impl EmitRequest {
     fn write(&self, module: OperationRef<'_, '_>) -> Result<(), EmitError> {
         let graph = icd_ir::import(module, WeightStore::global())?;
         if let Some(entry) = graph.entry() {
-            known_only(entry, &entry.body)?;
+            known_only(&entry.body)?;
         }
         match self.emit {
             Emit::Mlir | Emit::Bytecode => Ok(()),
@@ -249,7 +249,7 @@ fn spec(name: &str, literal: &Literal) -> TensorSpec {
 }
 
 /// Refuses operations that the graph does not model.
-fn known_only(func: &Func, region: &Region) -> Result<(), EmitError> {
+fn known_only(region: &Region) -> Result<(), EmitError> {
     for op in &region.ops {
         if let OpKind::Opaque(opaque) = &op.kind {
             return Err(match weight_name(op) {
@@ -257,7 +257,7 @@ fn known_only(func: &Func, region: &Region) -> Result<(), EmitError> {
                 None => EmitError::Unknown { location: icd_ir::location_text(op.loc), op: opaque.name.to_string() },
             });
         }
-        op.regions.iter().try_for_each(|r| known_only(func, r))?;
+        op.regions.iter().try_for_each(known_only)?;
     }
     Ok(())
 }
