@@ -93,7 +93,7 @@ impl Tile {
         format!("t{n_tiles}r{m_frags}w{warps_n}x{warps_k}s{stages}b{blocks}{}", if x_ring { "x" } else { "" })
     }
     fn min_blocks(self, format: &PackFormat, arch: icd_core::arch::Arch) -> u32 {
-        let is_register_hungry = format.has_zeros() && self.n_tiles / self.warps_n * self.m_frags >= 8;
+        let is_register_hungry = format.has_zeros() && self.n_tiles / self.warps_n * self.m_frags >= 6;
         if is_register_hungry { 1 } else { (arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024)).clamp(1, 2) }
     }
 }

@@ -46,7 +46,8 @@ const STEPS_A_HALF: u32 = STEPS / 2;
 const STAGE_ALIGN: u32 = 1024;
 /// 128-byte swizzle and 1024 bytes from one group of eight rows to the next.
 const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
-const PRODUCER_REGISTERS: u32 = 40;
+/// Registers that a producer thread keeps, by consumer warpgroups.
+const PRODUCER_REGISTERS: [u32; 4] = [48, 48, 40, 40];
 /// Ring and received sums up to which they lie side by side.
 const ROOMY_BYTES: u32 = 113 * 1024;
 
@@ -123,6 +124,9 @@ impl Tile {
             0 => needed <= 248,
             has => needed <= has,
         }
+    }
+    const fn producer_registers(self) -> u32 {
+        PRODUCER_REGISTERS[self.groups as usize]
     }
     /// Registers of a consumer thread after it asked for the producers' share; 0 when it need not.
     fn consumer_registers(self, format: &PackFormat, arch: Arch) -> u32 {
@@ -354,7 +358,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             },
             || {
                 if registers > 0 {
-                    k.set_registers(PRODUCER_REGISTERS, false);
+                    k.set_registers(tile.producer_registers(), false);
                 }
                 self.produce();
             },
@@ -617,7 +621,7 @@ mod tests {
                 for tile in tiles(&problem, &format) {
                     let asked = tile.consumer_registers(&format, arch);
                     let at_launch = arch.registers() / tile.min_blocks(&format, arch) / tile.threads() / 8 * 8;
-                    let needed = WARPGROUP * PRODUCER_REGISTERS + tile.consumers() * asked;
+                    let needed = WARPGROUP * tile.producer_registers() + tile.consumers() * asked;
                     assert!(asked == 0 || needed <= at_launch.min(248) * tile.threads(), "{} asks for {needed} registers", tile.name());
                 }
             }
