@@ -137,7 +137,7 @@ fn main() {
 
     let mut build = cc::Build::new();
     build.cpp(true).compiler(llvm.prefix.join("bin/clang++")).std("c++17").include(&llvm.include).include(&out);
-    build.flag("-fno-exceptions").flag("-Wno-unused-parameter").flag("-Wno-comment").opt_level(1).warnings(false);
+    build.flag("-fno-exceptions").flag("-fwrapv").flag("-Wno-unused-parameter").flag("-Wno-comment").opt_level(1).warnings(false);
     for (_, file, _) in DIALECTS {
         build.include(dialects.join(file).parent().unwrap_or(&dialects));
     }

@@ -1,6 +1,8 @@
 // Rules of collective operations.
 #include "VerifyRules.h"
 
+#include <set>
+
 using namespace mlir;
 
 namespace icd::stablehlo {
@@ -18,7 +20,7 @@ LogicalResult verifyReplicaGroups(Operation *op, Attribute groups, bool allowPad
     return op->emitOpError() << "replica groups should be a rank 2 tensor";
   if (type.getNumElements() == 0 && groupSize)
     return op->emitOpError() << "replica groups cannot be empty";
-  llvm::SmallDenseSet<int64_t> seen;
+  std::set<int64_t> seen;
   for (APInt value : dense.getValues<APInt>()) {
     int64_t id = value.getSExtValue();
     if (id == -1 && allowPadding)
@@ -29,7 +31,7 @@ LogicalResult verifyReplicaGroups(Operation *op, Attribute groups, bool allowPad
       return op->emitOpError() << "replica id #" << id << " seen more than once";
   }
   for (int64_t id = 0; allIds && id < int64_t(seen.size()); ++id)
-    if (!seen.contains(id))
+    if (!seen.count(id))
       return op->emitOpError() << "replica id #" << id << " not seen in replica groups";
   if (groupSize && type.getDimSize(1) != *groupSize)
     return op->emitOpError() << "group size of replica_groups must be " << *groupSize;
@@ -177,7 +179,7 @@ LogicalResult CollectivePermuteOp::verify() {
   if (type.getDimSize(1) != 2)
     return emitOpError() << "expect source_target_pairs attribute of shape (N, 2), but got (" << listText(type.getShape())
                          << ")";
-  llvm::SmallDenseSet<int64_t> sources, targets;
+  std::set<int64_t> sources, targets;
   bool isSource = true;
   for (int64_t id : getSourceTargetPairs().getValues<int64_t>()) {
     if (id < 0)

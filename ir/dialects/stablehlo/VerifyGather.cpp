@@ -1,6 +1,8 @@
 // Rules of gather and scatter.
 #include "VerifyRules.h"
 
+#include <set>
+
 using namespace mlir;
 
 namespace icd::stablehlo {
@@ -8,7 +10,7 @@ namespace icd::stablehlo {
 using Loc = std::optional<Location>;
 
 std::optional<int64_t> firstDuplicate(ArrayRef<int64_t> values) {
-  llvm::SmallDenseSet<int64_t> seen;
+  std::set<int64_t> seen;
   for (int64_t value : values)
     if (!seen.insert(value).second)
       return value;

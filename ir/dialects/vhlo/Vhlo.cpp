@@ -326,17 +326,17 @@ private:
       return DenseElementsAttr::get(type, ArrayRef<bool>());
     if (blob.size() == 1 && (blob[0] == 0 || uint8_t(blob[0]) == 0xFF || count == 1))
       return DenseElementsAttr::get(type, blob[0] != 0);
+    if (blob.size() != count && blob.size() != llvm::divideCeil(count, 8) && blob.size() != 1)
+      return fail(reader, "constant whose data does not fit its type");
+    if (blob.size() == 1 && count > 8)
+      return DenseElementsAttr::get(type, blob[0] != 0);
     SmallVector<bool> values(count);
     if (blob.size() == count) {
       for (auto [value, byte] : llvm::zip_equal(values, blob))
         value = byte != 0;
-    } else if (blob.size() == llvm::divideCeil(count, 8)) {
+    } else {
       for (uint64_t i = 0; i < count; ++i)
         values[i] = (uint8_t(blob[i / 8]) >> (i % 8)) & 1;
-    } else if (blob.size() == 1) {
-      return DenseElementsAttr::get(type, blob[0] != 0);
-    } else {
-      return fail(reader, "constant whose data does not fit its type");
     }
     return DenseElementsAttr::get(type, values);
   }
