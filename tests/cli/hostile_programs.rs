@@ -94,13 +94,13 @@ fn wrong_shapes_are_refused_where_they_stand() {
 
 #[test]
 fn unknown_op_passes_through_unless_strict() {
-    let text = b"func.func @main(%a: tensor<2xf32>) -> tensor<2xf32> {\n  %0 = \"stablehlo.not_yet_invented\"(%a) : (tensor<2xf32>) -> tensor<2xf32>\n  return %0 : tensor<2xf32>\n}\n";
+    let text = b"func.func @main(%a: tensor<2xf32>) -> tensor<2xf32> {\n  %0 = \"future.not_yet_invented\"(%a) : (tensor<2xf32>) -> tensor<2xf32>\n  return %0 : tensor<2xf32>\n}\n";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("new.mlir");
     fs::write(&file, text).unwrap();
     let pipeline = "--pass-pipeline=builtin.module(icd-simplify)";
     let outcome = icd_opt(&[file.to_str().unwrap(), pipeline]).success();
-    assert!(String::from_utf8_lossy(&outcome.stdout).contains("stablehlo.not_yet_invented"));
+    assert!(String::from_utf8_lossy(&outcome.stdout).contains("future.not_yet_invented"));
     refuse("new.mlir", text, &[1], &[pipeline, "--strict"], &["not_yet_invented"]);
 }
 
