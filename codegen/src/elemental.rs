@@ -70,7 +70,7 @@ pub enum Binding {
         value: Val,
     },
     /// Part of a tensor in memory: the element at row-major position `origin + o` lies at `base[o]`. Asking for elements elsewhere is wrong code,
-    /// so the backend must know that the region reads only inside (see [`Elemental::window_offset`]).
+    /// so the backend must know that the region reads only inside.
     Window {
         /// First element of the part.
         base: Val,

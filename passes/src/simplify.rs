@@ -21,7 +21,7 @@
 //! *What it never does*: change a rounding (`x + 0.0` stays: it turns −0 into +0), move an operation over one that the graph does not
 //! model, copy a large constant.
 //!
-//! *Cost*: linear in the number of operations a round; rounds until nothing changes, at most [`MAX_ROUNDS`].
+//! *Cost*: linear in the number of operations a round; rounds until nothing changes, at most `MAX_ROUNDS`.
 
 mod cse;
 mod dot;
