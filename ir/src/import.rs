@@ -1,6 +1,6 @@
 //! MLIR module → graph.
 //!
-//! Every `func.func` with a single-block body becomes a [`graph::Func`]. Operations that the graph does not model, and functions with several
+//! Every `func.func` with a single-block body becomes a `graph::Func`. Operations that the graph does not model, and functions with several
 //! blocks, are kept whole: the first as [`OpKind::Opaque`] with handles into the MLIR module, which stay valid while it lives; the second are left
 //! alone by import and export. Attributes that no field of an operation models are kept as a handle too, so that nothing is lost on the way back.
 
