@@ -7,6 +7,8 @@
 mod args;
 mod emit;
 mod pipeline;
+mod probe;
+mod unknown;
 
 pub use args::{Args, Emit};
 pub use emit::{EmitError, EmitRequest};
@@ -14,6 +16,10 @@ pub use emit::{EmitError, EmitRequest};
 use icd_ir::prescan::{self, InputKind};
 use icd_ir::register;
 use std::ffi::OsString;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+const TITLE: &str = "icd optimizer driver\n";
 
 /// Success.
 pub const EXIT_OK: i32 = 0;
@@ -28,6 +34,11 @@ pub const EXIT_INTERNAL: i32 = 70;
 
 /// Runs the tool on the process's arguments (the program's name first). Returns the exit status.
 pub fn main(argv: Vec<OsString>) -> i32 {
+    if let [_, option, path] = argv.as_slice()
+        && option == probe::OPTION
+    {
+        return probe::child(path.as_ref());
+    }
     let args = match Args::parse(&argv) {
         Ok(args) => args,
         Err(message) => return fail(EXIT_USAGE, &message),
@@ -42,19 +53,21 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         });
         return EXIT_OK;
     }
-    let kind = match args.input.as_deref().filter(|&path| path != "-") {
-        Some(path) => match prescan::file(path.as_ref()) {
-            Ok(kind) => Some(kind),
-            Err(e) => return fail(if e.is_limit() { EXIT_LIMIT } else { EXIT_ERROR }, &e.to_string()),
-        },
-        None => None,
+    if !args.reads_input() {
+        return register::opt_main(args.mlir_arguments(&args.pipeline), TITLE);
+    }
+    let kind = match input(&args) {
+        Ok(kind) => kind,
+        Err((status, message)) => return fail(status, &message),
     };
     icd_passes::mlir::register_passes();
     let user = args.pipeline.clone().unwrap_or_else(|| "builtin.module()".into());
     if let Err(message) = pipeline::check(&user) {
         return fail(EXIT_ERROR, &message);
     }
-    let whole = pipeline::wrap(&user, &args, matches!(kind, Some(InputKind::Portable { .. })));
+    unknown::register(args.strict);
+    icd_ir::reproducer::set_folder(Some(".".into()));
+    let whole = pipeline::wrap(&user, &args, matches!(kind, InputKind::Portable { .. }));
     if args.emit.is_generated() {
         let request = EmitRequest::new(&args, &user);
         if let Err(message) = request.check() {
@@ -62,7 +75,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         }
         emit::register(request);
     }
-    let status = register::opt_main(args.mlir_arguments(&whole), "icd optimizer driver\n");
+    let status = register::opt_main(args.mlir_arguments(&whole), TITLE);
     match status {
         0 => EXIT_OK,
         _ if register::internal_error_seen() => EXIT_INTERNAL,
@@ -71,13 +84,40 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     }
 }
 
+/// Looks at the input before MLIR sees it. Standard input is read to its end and replaced by a file with the same bytes.
+///
+/// # Errors
+/// The exit status, and what is wrong.
+fn input(args: &Args) -> Result<InputKind, (i32, String)> {
+    let scanned = |kind: Result<InputKind, prescan::PrescanError>| {
+        kind.map_err(|e| (if e.is_limit() { EXIT_LIMIT } else { EXIT_ERROR }, e.to_string()))
+    };
+    let probed = |kind: &InputKind, path: &Path, shown: &str| match kind {
+        InputKind::Text => Ok(()),
+        InputKind::Bytecode { .. } | InputKind::Portable { .. } => probe::survives(path, shown).map_err(|why| (EXIT_ERROR, why)),
+    };
+    if let Some(path) = args.input.as_deref().filter(|&path| path != "-") {
+        let kind = scanned(prescan::file(path.as_ref()))?;
+        probed(&kind, path.as_ref(), path)?;
+        return Ok(kind);
+    }
+    let shown = "standard input";
+    let unread = |e: std::io::Error| (EXIT_ERROR, format!("{shown}: {e}"));
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(prescan::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unread)?;
+    let kind = scanned(prescan::scan(shown.as_ref(), &bytes))?;
+    let mut file = tempfile::NamedTempFile::new().map_err(unread)?;
+    file.write_all(&bytes).and_then(|()| file.rewind()).map_err(unread)?;
+    probed(&kind, file.path(), shown)?;
+    rustix::stdio::dup2_stdin(file.as_file()).map_err(|e| unread(e.into()))?;
+    Ok(kind)
+}
+
 fn fail(status: i32, message: &str) -> i32 {
-    use std::io::Write;
     let _ = writeln!(std::io::stderr(), "icd-opt: error: {message}");
     status
 }
 
 fn print(text: &str) {
-    use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -16,7 +16,7 @@ mod power;
 mod trig;
 
 pub use arithmetic::{bf16_to_f32, f32_to_bf16, integer_power, reduce_precision, remainder, round_half_away};
-pub use erf::erf;
+pub use erf::{erf, erfc};
 pub use exp::{exp, expm1, logistic, tanh};
 pub use log::{log, log1p};
 pub use power::{cbrt, pow, rsqrt, sqrt};

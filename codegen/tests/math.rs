@@ -28,6 +28,7 @@ fn functions() -> Vec<(&'static str, Function)> {
         ("tanh", One(math::tanh, f64::tanh)),
         ("logistic", One(math::logistic, |x| if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) })),
         ("erf", One(math::erf, libm::erf)),
+        ("erfc", One(math::erfc, libm::erfc)),
         ("sqrt", One(math::sqrt, f64::sqrt)),
         ("rsqrt", One(math::rsqrt, |x| 1.0 / x.sqrt())),
         ("cbrt", One(math::cbrt, f64::cbrt)),

@@ -11,8 +11,8 @@ use crate::ffi::handle;
 use crate::mlir_type::TypeReader;
 use crate::store::WeightStore;
 use attributes::Attributes;
+use icd_core::ValueType;
 use icd_core::graph::{Func, Loc, Module, Op, OpKind, Opaque, Param, Region, Value, ValueId};
-use icd_core::{Literal, TensorType, ValueType};
 use melior::ir::ValueLike;
 use melior::ir::attribute::{ArrayAttribute, StringAttribute};
 use melior::ir::block::{BlockLike, BlockRef};
@@ -82,7 +82,7 @@ pub fn import(module: OperationRef<'_, '_>, weights: &WeightStore) -> Result<Mod
 
 /// Text of a location, for diagnostics: `file.mlir:3:7` where it has a file, else MLIR's form.
 pub fn location_text(loc: Loc) -> String {
-    handle::location(loc.0).map_or_else(|| "unknown location".into(), |l| describe(l))
+    handle::location(loc.0).map_or_else(|| "unknown location".into(), |l| place(l))
 }
 
 /// Text of a string attribute of an operation that was kept whole; empty when there is none. The module must still live.
@@ -90,7 +90,8 @@ pub fn opaque_attribute(op: &Opaque, name: &str) -> String {
     handle::string_attribute(op.handle, name)
 }
 
-pub(crate) fn describe(location: Location<'_>) -> String {
+/// A source location as text, `file:line:column` where it is one.
+pub fn place(location: Location<'_>) -> String {
     location.to_string().trim_start_matches("loc(").trim_end_matches(')').replace('"', "")
 }
 
@@ -170,7 +171,7 @@ impl FuncReader<'_, '_> {
     }
 
     fn operands(&self, op: &OperationRef<'_, '_>) -> Result<Vec<ValueId>, ImportError> {
-        let undefined = || ImportError::UseBeforeDefinition { location: describe(op.location()), op: name_of(op) };
+        let undefined = || ImportError::UseBeforeDefinition { location: place(op.location()), op: name_of(op) };
         op.operands().map(|v| self.values.get(&(v.to_raw().ptr as usize)).copied().ok_or_else(undefined)).collect()
     }
 
@@ -228,19 +229,6 @@ impl FuncReader<'_, '_> {
         let result = self.func.new_value(ty);
         region.ops.push(Op { kind, operands, results: vec![result], regions: Vec::new(), loc, attrs: 0 });
         result
-    }
-
-    /// A splat constant of type `ty` (real float types only; `None` otherwise).
-    fn splat(&mut self, region: &mut Region, value: f64, ty: &TensorType, loc: Loc) -> Option<ValueId> {
-        use icd_core::DType;
-        let literal = match ty.dtype {
-            DType::F64 => Literal::splat(ty.clone(), &value.to_le_bytes()),
-            DType::F32 => Literal::splat(ty.clone(), &(value as f32).to_le_bytes()),
-            DType::F16 => Literal::splat(ty.clone(), &half::f16::from_f64(value).to_le_bytes()),
-            DType::BF16 => Literal::splat(ty.clone(), &half::bf16::from_f64(value).to_le_bytes()),
-            _ => return None,
-        };
-        Some(self.emit(region, OpKind::Constant(literal.ok()?), Vec::new(), ty.clone(), loc))
     }
 }
 

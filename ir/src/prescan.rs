@@ -104,6 +104,9 @@ pub fn file(path: &Path) -> Result<InputKind, PrescanError> {
 /// # Errors
 /// See [`PrescanError`].
 pub fn scan(path: &Path, bytes: &[u8]) -> Result<InputKind, PrescanError> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(PrescanError::TooLarge { path: path.into(), bytes: bytes.len() as u64 });
+    }
     if let Some(rest) = bytes.strip_prefix(BYTECODE_MAGIC) {
         return bytecode(rest).ok_or_else(|| PrescanError::Truncated { path: path.into() });
     }

@@ -60,6 +60,11 @@ pub fn emit_remark(op: OperationRef<'_, '_>, loc: Loc, text: &str) {
     unsafe { shim::icdEmitRemark(location.to_raw(), text.as_ptr()) }
 }
 
+/// Whether the operation's name is one that some loaded dialect defines.
+pub fn is_registered(op: OperationRef<'_, '_>) -> bool {
+    handle::is_registered(op)
+}
+
 /// Whether a pass of ours failed by a bug of its own (a panic) since the process started.
 pub fn internal_error_seen() -> bool {
     pass::internal_error_seen()

@@ -169,14 +169,19 @@ impl Args {
         Ok(args)
     }
 
+    /// Whether mlir-opt will read a program, rather than print something about itself.
+    pub fn reads_input(&self) -> bool {
+        const ABOUT: [&str; 3] = ["version", "show-dialects", "print-all-options"];
+        let about = |a: &OsString| a.to_str().is_some_and(|a| ABOUT.contains(&a.trim_start_matches('-')));
+        !self.help && !self.rest.iter().any(about)
+    }
+
     /// Arguments for mlir-opt, with the whole pipeline.
     pub fn mlir_arguments(&self, pipeline: &Option<String>) -> Vec<OsString> {
         let mut out = vec![self.program.clone()];
         out.extend(self.input.iter().map(OsString::from));
         out.extend(self.rest.iter().cloned());
-        if !self.strict {
-            out.push("--allow-unregistered-dialect".into());
-        }
+        out.push("--allow-unregistered-dialect".into());
         if let Some(pipeline) = pipeline {
             out.push(format!("--pass-pipeline={pipeline}").into());
         }

@@ -198,7 +198,7 @@ impl EmitRequest {
             pipeline: self.pipeline.clone(),
             inputs: parts.inputs,
             outputs: parts.outputs,
-            weights: parts.weights.iter().map(|(name, l)| (name.clone(), spec(name, l))).collect(),
+            weights: parts.weights.iter().map(|(name, l)| (name.clone(), TensorSpec::of(name, l))).collect(),
             programs: parts.programs,
             checksums: BTreeMap::new(),
         };
@@ -242,10 +242,6 @@ impl Parts {
         self.outputs = outputs;
         Ok(())
     }
-}
-
-fn spec(name: &str, literal: &Literal) -> TensorSpec {
-    TensorSpec { name: name.into(), dtype: literal.ty().dtype, shape: literal.ty().shape().unwrap_or_default() }
 }
 
 /// Refuses operations that the graph does not model.

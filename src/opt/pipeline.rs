@@ -23,7 +23,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
 }
 
 /// Passes of `icd-opt` itself.
-const ADDED: [&str; 2] = ["icd-legalize-vhlo", "icd-emit"];
+const ADDED: [&str; 3] = ["icd-legalize-vhlo", "icd-emit", super::unknown::NAME];
 
 /// A name without the prefix `icd-` that one of our passes has with it.
 fn suggest(name: &str) -> Result<(), String> {
@@ -67,6 +67,7 @@ pub(super) fn wrap(user: &str, args: &Args, portable: bool) -> Option<String> {
     if portable {
         before.push("icd-legalize-vhlo".to_string());
     }
+    before.push(super::unknown::NAME.to_string());
     if let Some(weights) = &args.weights {
         before.push(format!("icd-bind-weights{{file='{}'}}", weights.display()));
     }

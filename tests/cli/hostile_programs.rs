@@ -45,6 +45,26 @@ fn truncated_portable_artifact_is_refused() {
 }
 
 #[test]
+fn damaged_bytecode_never_crashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("damaged.mlirbc"), folder.path().join("out.mlir"));
+    for (seed, name) in (0u64..24).flat_map(|s| [(s, "oracle/bert.mlirbc"), (s, "oracle/mamba.mlirbc")]) {
+        let mut bytes = read(name);
+        let mut state = seed + 1;
+        for _ in 0..[1, 2, 8, 64][seed as usize % 4] {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let at = 4 + (state >> 33) as usize % (bytes.len() - 4);
+            bytes[at] = (state >> 20) as u8;
+        }
+        fs::write(&file, &bytes).unwrap();
+        let outcome = icd_opt(&[file.to_str().unwrap(), "-o", out.to_str().unwrap()]);
+        assert!(matches!(outcome.code, Some(0 | 1)), "{name}, seed {seed}: {:?}: {}", outcome.code, outcome.stderr);
+        assert_eq!(outcome.code == Some(0), out.exists(), "{name}, seed {seed}: {}", outcome.stderr);
+        let _ = fs::remove_file(&out);
+    }
+}
+
+#[test]
 fn deep_nesting_is_refused() {
     let depth = 100_000;
     let regions = format!("{}{}", "\"a.b\"() ({\n".repeat(depth), "}) : () -> ()\n".repeat(depth));
@@ -75,14 +95,20 @@ fn wrong_shapes_are_refused_where_they_stand() {
 
 #[test]
 fn unknown_op_passes_through_unless_strict() {
-    let text = b"func.func @main(%a: tensor<2xf32>) -> tensor<2xf32> {\n  %0 = \"future.not_yet_invented\"(%a) : (tensor<2xf32>) -> tensor<2xf32>\n  return %0 : tensor<2xf32>\n}\n";
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("new.mlir");
-    fs::write(&file, text).unwrap();
-    let pipeline = "--pass-pipeline=builtin.module(icd-simplify)";
-    let outcome = icd_opt(&[file.to_str().unwrap(), pipeline]).success();
-    assert!(String::from_utf8_lossy(&outcome.stdout).contains("future.not_yet_invented"));
-    refuse("new.mlir", text, &[1], &[pipeline, "--strict"], &["not_yet_invented"]);
+    for dialect in ["future", "stablehlo", "chlo"] {
+        let text = format!(
+            "func.func @main(%a: tensor<2xf32>) -> tensor<2xf32> {{\n  %0 = \"{dialect}.not_yet_invented\"(%a) : (tensor<2xf32>) -> tensor<2xf32>\n  return %0 : tensor<2xf32>\n}}\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("new.mlir");
+        fs::write(&file, &text).unwrap();
+        let pipeline = "--pass-pipeline=builtin.module(icd-simplify,icd-egraph,icd-fuse)";
+        let outcome = icd_opt(&[file.to_str().unwrap(), pipeline]).success();
+        let name = format!("{dialect}.not_yet_invented");
+        assert!(String::from_utf8_lossy(&outcome.stdout).contains(&name));
+        assert!(outcome.stderr.contains("new.mlir:2:8: remark") && outcome.stderr.contains(&name), "{}", outcome.stderr);
+        refuse("new.mlir", text.as_bytes(), &[1], &[pipeline, "--strict"], &[&name]);
+    }
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub(super) fn emit_nest(
     let mut position = Affine::default();
     if leading == 1 {
         let i = e.atoms.variable(outer.iv.clone(), length, Some(0));
-        position = i.times(total / length);
+        position = i.times(total / length.max(1));
     } else {
         let mut left = length;
         let mut rest = outer.iv.clone();

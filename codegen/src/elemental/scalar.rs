@@ -109,6 +109,7 @@ fn float_unary(code: &mut Code, kind: Unary, x: &Val) -> Option<Val> {
         Unary::Ceil => code.overloaded("ceil", &[x]),
         Unary::Cosine => math::cos(code, x),
         Unary::Erf => math::erf(code, x),
+        Unary::Erfc => math::erfc(code, x),
         Unary::Exponential => math::exp(code, x),
         Unary::ExponentialMinusOne => math::expm1(code, x),
         Unary::Floor => code.overloaded("floor", &[x]),

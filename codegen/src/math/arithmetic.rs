@@ -99,6 +99,7 @@ pub fn reduce_precision(code: &mut Code, x: &Val, exponent_bits: u32, mantissa_b
         rounded = code.bin("and", &sum, &Val::int(int, !((1i64 << drop) - 1)));
     }
     let full_exponent: u32 = if single { 8 } else { 11 };
+    let infinity = Val::int(int, ((1i64 << full_exponent) - 1) << full_mantissa);
     if exponent_bits < full_exponent {
         let reduced_bias = (1i64 << (exponent_bits - 1)) - 1;
         let exponent = code.bin("and", &rounded, &Val::int(int, ((1i64 << full_exponent) - 1) << full_mantissa));
@@ -106,14 +107,20 @@ pub fn reduce_precision(code: &mut Code, x: &Val, exponent_bits: u32, mantissa_b
         let smallest = Val::int(int, (bias - reduced_bias + 1) << full_mantissa);
         let over = code.icmp("ugt", &exponent, &largest);
         let under = code.icmp("ult", &exponent, &smallest);
-        let infinity = Val::int(int, ((1i64 << full_exponent) - 1) << full_mantissa);
         let signed_infinity = code.bin("or", &sign, &infinity);
         let value = code.select(&over, &signed_infinity, &rounded);
         rounded = code.select(&under, &sign, &value);
     }
     let value = code.bitcast(&rounded, x.ty);
     let nan = code.fcmp("uno", x, x);
-    code.select(&nan, x, &value)
+    // A format without a mantissa has no NaN.
+    let of_nan = if mantissa_bits > 0 {
+        x.clone()
+    } else {
+        let bits = code.bin("or", &sign, &infinity);
+        code.bitcast(&bits, x.ty)
+    };
+    code.select(&nan, &of_nan, &value)
 }
 
 /// xʸ of integers by repeated squaring, wrapping. A negative exponent gives 0, or ±1 where |x| is 1.

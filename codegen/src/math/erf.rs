@@ -66,6 +66,57 @@ const ERFC_TAIL_F64: &[f64] = &[
     1.89276350624902705e-7,
 ];
 
+/// Relative error 7.1e-11.
+const ERFC_WHOLE_TAIL_F32: &[f64] = &[
+    0.255395676312179918,
+    -0.427185847452385973,
+    0.241658193858275023,
+    -0.0789785785089117403,
+    0.00373290646117818355,
+    0.00699741463484470911,
+    -0.000847332476563753399,
+    -0.000981595536830121604,
+    0.0000447471767061692841,
+    0.000172864075450546891,
+    0.0000237398137525668494,
+    -0.0000248651539117683663,
+    -8.06929564465258892e-6,
+];
+/// Relative error 3.1e-22.
+const ERFC_WHOLE_TAIL_F64: &[f64] = &[
+    0.255395676310505744,
+    -0.427185847413958394,
+    0.241658194242466358,
+    -0.0789785810157330798,
+    0.00373289240434454908,
+    0.00699746173928970798,
+    -0.000847143251973424356,
+    -0.000981977030061200059,
+    0.0000435556360189801381,
+    0.000174361231021694983,
+    0.0000275248634829678813,
+    -0.0000275804301555113119,
+    -0.000013961506623109115,
+    1.39365999375287804e-6,
+    3.74975947736613536e-6,
+    1.19293793550012263e-6,
+    -4.12914626069769818e-7,
+    -5.01603431022966326e-7,
+    -1.38905464721886118e-7,
+    6.51040805811456765e-8,
+    7.4836829737073684e-8,
+    2.30123940818911029e-8,
+    -8.71662286760021092e-9,
+    -1.03373375866073362e-8,
+    -4.43361899418141964e-9,
+    -2.30302923602835427e-9,
+    2.18281916317512518e-9,
+    3.82664787608599351e-9,
+    -9.84401139261004808e-10,
+    -1.44708170942930299e-9,
+    5.46810589220359288e-10,
+];
+
 /// Error function.
 pub fn erf(code: &mut Code, x: &Val) -> Val {
     helper(code, "erf", &[x], |f, p| {
@@ -88,5 +139,38 @@ pub fn erf(code: &mut Code, x: &Val) -> Val {
         let far = f.copysign(&far, &p[0]);
         let is_near = f.cmp("olt", &magnitude, &one);
         f.select(&is_near, &near, &far)
+    })
+}
+
+/// Complementary error function, 1 − erf(x), to full relative accuracy in its tail.
+pub fn erfc(code: &mut Code, x: &Val) -> Val {
+    helper(code, "erfc", &[x], |f, p| {
+        let magnitude = f.abs(&p[0]);
+        let square = f.mul(&p[0], &p[0]);
+        let (one, two) = (f.k(1.0), f.k(2.0));
+        let inner = f.clamp(&square, 0.0, 1.0);
+        let near = f.poly(&inner, f.by(ERF_SMALL_F32, ERF_SMALL_F64));
+        let near = f.mul(&p[0], &near);
+        let near = f.sub(&one, &near);
+
+        let x = f.clamp(&magnitude, 0.5, f.by(10.1, 27.3));
+        let (above, below) = (f.sub(&x, &two), f.add(&x, &two));
+        let t = f.div(&above, &below);
+        let q = f.poly(&t, f.by(ERFC_WHOLE_TAIL_F32, ERFC_WHOLE_TAIL_F64));
+        // e^(−x²) = e^(−s)·(1 − (x² − s)) for the rounded square s: its rounding error matters where x² is large.
+        let square = f.mul(&x, &x);
+        let negated = f.neg(&square);
+        let e = exp(f.code, &negated);
+        let lost = f.fma(&x, &x, &negated);
+        let lost = f.neg(&lost);
+        let e = f.fma(&e, &lost, &e);
+        let tail = f.mul(&e, &q);
+        let reflected = f.sub(&two, &tail);
+        let zero = f.k(0.0);
+        let is_negative = f.cmp("olt", &p[0], &zero);
+        let far = f.select(&is_negative, &reflected, &tail);
+        let half = f.k(0.5);
+        let is_far = f.cmp("ogt", &magnitude, &half);
+        f.select(&is_far, &far, &near)
     })
 }

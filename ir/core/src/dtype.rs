@@ -22,6 +22,15 @@ macro_rules! dtypes {
         pub enum DType { $($variant),* }
 
         impl DType {
+    /// The byte that holds an integer under a byte whose bits are the lowest of `byte`: sign- or zero-extended. Other types keep the byte.
+    pub fn extend(self, byte: u8) -> u8 {
+        let unused = 8u32.saturating_sub(self.bits() as u32);
+        match self.class() {
+            Class::Signed => ((byte << unused) as i8 >> unused) as u8,
+            Class::Unsigned => byte << unused >> unused,
+            _ => byte,
+        }
+    }
             /// Every element type, in declaration order.
             pub const ALL: &'static [DType] = &[$(DType::$variant),*];
 

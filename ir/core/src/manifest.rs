@@ -3,7 +3,7 @@
 //! A schedule is a straight list of [`Step`]s over numbered buffers. Every buffer lies at a fixed place, planned when the artifact is
 //! compiled: an input, an output, a weight, or a range of one arena. Nothing is allocated while a program runs.
 
-use crate::DType;
+use crate::{DType, Literal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,11 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
+    /// The boundary tensor of a literal's type.
+    pub fn of(name: &str, literal: &Literal) -> Self {
+        TensorSpec { name: name.into(), dtype: literal.ty().dtype, shape: literal.ty().shape().unwrap_or_default() }
+    }
+
     /// Bytes of the tensor; `None` on overflow.
     pub fn bytes(&self) -> Option<usize> {
         self.shape.iter().try_fold(self.dtype.bytes(), |n, &d| n.checked_mul(d))

@@ -17,6 +17,7 @@ using namespace icd::chlo;
 #include "ChloOps.cpp.inc"
 
 void ChloDialect::initialize() {
+  allowUnknownOperations();
   addOperations<
 #define GET_OP_LIST
 #include "ChloOps.cpp.inc"

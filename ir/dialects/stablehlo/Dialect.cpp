@@ -29,6 +29,8 @@ struct StablehloInliner : public DialectInlinerInterface {
 } // namespace
 
 void StablehloDialect::initialize() {
+  // Newer programs may hold operations that this version does not know: they pass through.
+  allowUnknownOperations();
   addOperations<
 #define GET_OP_LIST
 #include "StablehloOps.cpp.inc"

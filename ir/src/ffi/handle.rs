@@ -35,6 +35,11 @@ pub(crate) fn location<'c>(handle: u64) -> Option<Location<'c>> {
     (handle != 0).then(|| unsafe { Location::from_raw(MlirLocation { ptr: handle as *const c_void }) })
 }
 
+/// Whether some loaded dialect defines the operation.
+pub(crate) fn is_registered(op: OperationRef<'_, '_>) -> bool {
+    op.name().as_string_ref().as_str().is_ok_and(|name| context(&op.context()).is_registered_operation(name))
+}
+
 /// A dictionary of the operation's attributes without those named; 0 when none is left.
 pub(crate) fn dictionary_without(op: &OperationRef<'_, '_>, names: &[&str]) -> u64 {
     let rest: Vec<MlirNamedAttribute> = op

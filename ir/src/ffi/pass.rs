@@ -4,9 +4,11 @@
 
 use super::shim::{PassVTable, Report, icdRegisterPass};
 use crate::register::{MlirPass, PassSpec};
+use crate::reproducer;
 use melior::ir::OperationRef;
 use melior::ir::operation::OperationLike;
-use mlir_sys::{MlirOperation, mlirEmitError};
+use melior::ir::operation::OperationPrintingFlags;
+use mlir_sys::{MlirOperation, mlirEmitError, mlirOpPrintingFlagsElideLargeResourceString};
 use std::any::Any;
 use std::ffi::{CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What MLIR holds: the pass, or nothing when making it failed.
 struct Held {
     pass: Option<Box<dyn MlirPass>>,
+    options: String,
     spec: &'static PassSpec,
 }
 
@@ -40,7 +43,7 @@ pub(crate) fn register(spec: PassSpec) {
 
 fn make(spec: &'static PassSpec) -> *mut c_void {
     let pass = catch_unwind(AssertUnwindSafe(|| (spec.make)())).ok();
-    Box::into_raw(Box::new(Held { pass, spec })).cast()
+    Box::into_raw(Box::new(Held { pass, options: String::new(), spec })).cast()
 }
 
 unsafe extern "C" fn create(data: *const c_void) -> *mut c_void {
@@ -52,7 +55,7 @@ unsafe extern "C" fn clone(held: *const c_void) -> *mut c_void {
     // SAFETY: MLIR passes what `create` or `clone` returned and has not destroyed.
     let held = unsafe { &*held.cast::<Held>() };
     let pass = catch_unwind(AssertUnwindSafe(|| held.pass.as_ref().map(|p| p.clone_pass()))).ok().flatten();
-    Box::into_raw(Box::new(Held { pass, spec: held.spec })).cast()
+    Box::into_raw(Box::new(Held { pass, options: held.options.clone(), spec: held.spec })).cast()
 }
 
 unsafe extern "C" fn destroy(held: *mut c_void) {
@@ -74,6 +77,7 @@ unsafe extern "C" fn parse_options(held: *mut c_void, text: *const c_char, lengt
         (None, _) => Err("internal error: the pass could not be made; please report it".into()),
         (_, Err(_)) => Err("the options are not UTF-8".into()),
         (Some(pass), Ok(text)) => {
+            held.options = text.trim().into();
             catch_unwind(AssertUnwindSafe(|| pass.parse_options(text))).unwrap_or_else(|panic| Err(internal(&*panic)))
         }
     };
@@ -93,7 +97,13 @@ unsafe extern "C" fn run(held: *mut c_void, op: MlirOperation) -> bool {
     // SAFETY: the operation is alive for the run of the pass.
     let op = unsafe { OperationRef::from_raw(op) };
     let outcome = match &mut held.pass {
-        Some(pass) => catch_unwind(AssertUnwindSafe(|| pass.run(op))).unwrap_or_else(|panic| Err(internal(&*panic))),
+        Some(pass) => catch_unwind(AssertUnwindSafe(|| pass.run(op))).unwrap_or_else(|panic| {
+            let what = internal(&*panic);
+            Err(match reproduce(op, held.spec, &held.options, &what) {
+                Some(path) => format!("{what} with {}", path.display()),
+                None => what,
+            })
+        }),
         None => Err("internal error: the pass could not be made; please report it".into()),
     };
     match outcome {
@@ -105,6 +115,19 @@ unsafe extern "C" fn run(held: *mut c_void, op: MlirOperation) -> bool {
             false
         }
     }
+}
+
+/// Writes the reproducer of a failure. The printing itself may run into the bug, so that it is guarded too.
+fn reproduce(op: OperationRef<'_, '_>, spec: &PassSpec, options: &str, what: &str) -> Option<std::path::PathBuf> {
+    let print = || {
+        let flags = OperationPrintingFlags::new().elide_large_elements_attributes(reproducer::MAX_ELEMENTS).print_generic_operation_form();
+        // SAFETY: the flags are alive and owned here.
+        unsafe { mlirOpPrintingFlagsElideLargeResourceString(flags.to_raw(), 0) };
+        op.to_string_with_flags(flags).ok()
+    };
+    let module = catch_unwind(AssertUnwindSafe(print)).ok().flatten()?;
+    let anchor = if spec.op_name.is_empty() { "any" } else { &spec.op_name };
+    reproducer::write(&module, anchor, &spec.argument, options, what)
 }
 
 static INTERNAL: AtomicBool = AtomicBool::new(false);

@@ -1,6 +1,6 @@
 //! Reading the attributes of one operation, and remembering which were read.
 
-use super::{ImportError, describe, name_of};
+use super::{ImportError, name_of, place};
 use crate::attr_text;
 use crate::ffi::handle;
 use icd_core::{DType, Literal};
@@ -25,7 +25,7 @@ impl<'c, 'a, 'o> Attributes<'c, 'a, 'o> {
 
     pub(super) fn bad(&self, name: &str) -> ImportError {
         let found = self.op.attribute(name).map_or_else(|_| "nothing".into(), |a| a.to_string());
-        ImportError::Attribute { location: describe(self.op.location()), op: name_of(self.op), attribute: name.into(), found }
+        ImportError::Attribute { location: place(self.op.location()), op: name_of(self.op), attribute: name.into(), found }
     }
 
     pub(super) fn get(&mut self, name: &'static str) -> Option<Attribute<'c>> {
@@ -123,5 +123,10 @@ pub(super) fn dense(attr: Attribute<'_>) -> Option<Literal> {
     }
     let stored = if elements.is_splat() { 1 } else { elements.len() };
     let bytes = handle::dense_bytes(&elements, stored.checked_mul(ty.dtype.bytes())?);
+    if ty.dtype.is_int() && ty.dtype.bits() < 8 {
+        // MLIR leaves the bits above the integer's width zero; literals extend its sign.
+        let extended: Vec<u8> = bytes.iter().map(|&b| ty.dtype.extend(b)).collect();
+        return if elements.is_splat() { Literal::splat(ty, &extended).ok() } else { Literal::from_bytes(ty, extended).ok() };
+    }
     if elements.is_splat() { Literal::splat(ty, bytes).ok() } else { Literal::from_bytes(ty, bytes).ok() }
 }

@@ -1,9 +1,8 @@
 //! From an operation's name and attributes to its [`OpKind`].
 
 use super::attributes::{Attributes, dense};
-use super::{FuncReader, ImportError, describe};
+use super::{FuncReader, ImportError, place};
 use crate::attr_text as text;
-use icd_core::TensorType;
 use icd_core::graph::*;
 use melior::ir::AttributeLike;
 use melior::ir::operation::{OperationLike, OperationRef};
@@ -50,7 +49,7 @@ impl FuncReader<'_, '_> {
             && arity(kind).is_some_and(|n| n != operands.len() || op.result_count() != 1)
         {
             return Err(ImportError::Arity {
-                location: describe(op.location()),
+                location: place(op.location()),
                 op: name.into(),
                 operands: operands.len(),
                 results: op.result_count(),
@@ -72,18 +71,10 @@ impl FuncReader<'_, '_> {
         Ok(match (short, operands, operand_type) {
             ("erf", [_], _) => Some(OpKind::Unary(Unary::Erf).into()),
             ("square", [x], Some(ty)) => Some(Read::Value(self.emit(region, OpKind::Binary(Binary::Multiply), vec![*x, *x], ty, loc))),
-            ("erfc", [x], Some(ty)) => self.erfc(*x, &ty, loc, region),
+            ("erfc", [_], _) => Some(OpKind::Unary(Unary::Erfc).into()),
             ("top_k", [_], _) => Some(OpKind::TopK { k: a.dim("k")? }.into()),
             _ => None,
         })
-    }
-
-    /// erfc(x) = 1 − erf(x).
-    fn erfc(&mut self, x: ValueId, ty: &TensorType, loc: Loc, region: &mut Region) -> Option<Read> {
-        ty.shape()?;
-        let one = self.splat(region, 1.0, ty, loc)?;
-        let erf = self.emit(region, OpKind::Unary(Unary::Erf), vec![x], ty.clone(), loc);
-        Some(Read::Value(self.emit(region, OpKind::Binary(Binary::Subtract), vec![one, erf], ty.clone(), loc)))
     }
 
     fn check(
@@ -207,7 +198,7 @@ fn rank_of_ones(v: Vec<i64>, rank: usize) -> Vec<i64> {
 
 fn stablehlo(short: &str, a: &mut Attributes<'_, '_, '_>) -> Result<Option<OpKind>, ImportError> {
     use OpKind::*;
-    if let Some(u) = icd_core::graph::Unary::from_name(short).filter(|&u| u != icd_core::graph::Unary::Erf) {
+    if let Some(u) = icd_core::graph::Unary::from_name(short).filter(|u| !u.is_chlo()) {
         return Ok(Some(Unary(u)));
     }
     if let Some(b) = icd_core::graph::Binary::from_name(short) {

@@ -12,7 +12,7 @@ impl OpKind {
             Constant(l) if l.name().is_some() => "icd.weight".into(),
             Constant(_) => shlo("constant"),
             Iota { .. } => shlo("iota"),
-            Unary(u) if *u == super::Unary::Erf => "chlo.erf".into(),
+            Unary(u) if u.is_chlo() => format!("chlo.{}", u.name()),
             Unary(u) => shlo(u.name()),
             Binary(b) => shlo(b.name()),
             Compare { .. } => shlo("compare"),

@@ -14,6 +14,7 @@ pub enum Unary {
     CountLeadingZeros,
     Cosine,
     Erf,
+    Erfc,
     Exponential,
     ExponentialMinusOne,
     Floor,
@@ -529,9 +530,16 @@ macro_rules! op_names {
     };
 }
 
+impl Unary {
+    /// Whether the operation belongs to CHLO rather than StableHLO.
+    pub const fn is_chlo(self) -> bool {
+        matches!(self, Unary::Erf | Unary::Erfc)
+    }
+}
+
 op_names!(Unary {
     Abs "abs", Cbrt "cbrt", Ceil "ceil", CountLeadingZeros "count_leading_zeros", Cosine "cosine", Erf "erf",
-    Exponential "exponential", ExponentialMinusOne "exponential_minus_one", Floor "floor", Imag "imag", IsFinite "is_finite",
+    Erfc "erfc",    Exponential "exponential", ExponentialMinusOne "exponential_minus_one", Floor "floor", Imag "imag", IsFinite "is_finite",
     Log "log", LogPlusOne "log_plus_one", Logistic "logistic", Negate "negate", Not "not", Popcnt "popcnt", Real "real",
     RoundNearestAfz "round_nearest_afz", RoundNearestEven "round_nearest_even", Rsqrt "rsqrt", Sign "sign", Sine "sine",
     Sqrt "sqrt", Tan "tan", Tanh "tanh",

@@ -48,6 +48,7 @@ pub(crate) fn unary(op: Unary, dtype: DType) -> Outcome<UnaryFn> {
             Ceil => f64::ceil,
             Cosine => libm::cos,
             Erf => libm::erf,
+            Erfc => libm::erfc,
             Exponential => libm::exp,
             ExponentialMinusOne => libm::expm1,
             Floor => f64::floor,
