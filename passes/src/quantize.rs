@@ -168,7 +168,7 @@ impl Quantize {
         let grid = Grid { bits: self.options.scheme.bits(), group_size, asymmetric: self.options.asym };
         let matrix = Matrix { k, n, data: &data };
         let quantizer: &dyn Quantizer = &Rtn;
-        let quantized = match quantizer.quantize(matrix, grid) {
+        let quantized = match quantizer.quantize(matrix, grid, None) {
             Ok(q) => q,
             Err(e @ icd_quant::QuantError::Argument(_)) => return Err(PassError::Quantize { weight: weight.name().into(), source: e }),
             Err(e) => return missed(e.to_string()),

@@ -1,5 +1,6 @@
 //! The interface of weight quantizers, their result, and its error figures.
 
+use crate::Calibration;
 use half::f16;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -38,7 +39,7 @@ impl Grid {
     }
 }
 
-/// A quantized matrix: `W[k,n] ≈ (codes[k,n] − zeros[k/group,n]) · scales[k/group,n]`.
+/// A quantized matrix: `W[k,n] ≈ (codes[k,n] − zeros[g,n]) · scales[g,n]` where `g` is the group of input channel `k`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantized {
     /// The grid.
@@ -49,6 +50,24 @@ pub struct Quantized {
     pub scales: Vec<f16>,
     /// `groups * n` zero points when asymmetric, each in the range of codes.
     pub zeros: Option<Vec<u8>>,
+    /// The group of each of the `k` input channels, where channels were grouped in another order than their own (`g_idx` of GPTQ checkpoints);
+    /// `None`: channel `c` belongs to group `c / group_size`. Every group but the last has `group_size` channels.
+    pub group_of: Option<Vec<u32>>,
+    /// What the algorithm has to say about this matrix.
+    pub notes: Notes,
+}
+
+/// What happened while a matrix was quantized, for reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Notes {
+    /// Input channels that calibration never saw active; their weights became zero.
+    pub dead_channels: usize,
+    /// Damping of the Hessian that its factorization needed, as a fraction of its mean diagonal.
+    pub damping: Option<f64>,
+    /// tr(Eᵀ H E) / tr(Wᵀ H W) with E = Ŵ − W: the layer's relative squared output error on the calibration rows.
+    pub output_error: Option<f64>,
+    /// Why a simpler method was used in place of the requested one.
+    pub fallback: Option<String>,
 }
 
 /// How far a quantized matrix is from the original.
@@ -83,6 +102,14 @@ pub enum QuantError {
         /// The scale.
         scale: f32,
     },
+    /// A method that needs statistics of the layer's input was given none, or too few, or those of another layer.
+    #[error("{method} needs calibration: {why}")]
+    Calibration {
+        /// The method.
+        method: &'static str,
+        /// What is wrong.
+        why: String,
+    },
     /// Data that does not fit the stated shape, or a grid that cannot be.
     #[error("{0}")]
     Argument(String),
@@ -92,11 +119,12 @@ pub enum QuantError {
 pub trait Quantizer: Sync {
     /// Short name, for reports.
     fn name(&self) -> &'static str;
-    /// Quantizes a matrix. The result does not depend on the number of threads.
+    /// Quantizes a matrix, given statistics of the rows that multiply it where the method uses them. The result does not depend on the number
+    /// of threads.
     ///
     /// # Errors
     /// See [`QuantError`].
-    fn quantize(&self, weight: Matrix<'_>, grid: Grid) -> Result<Quantized, QuantError>;
+    fn quantize(&self, weight: Matrix<'_>, grid: Grid, calibration: Option<&Calibration>) -> Result<Quantized, QuantError>;
 }
 
 /// Checks what every quantizer needs.
@@ -122,6 +150,14 @@ impl Quantized {
         if self.grid.asymmetric { i32::from(byte) } else { i32::from(byte as i8) }
     }
 
+    /// The group of input channel `k`.
+    pub fn group(&self, k: usize) -> usize {
+        match &self.group_of {
+            Some(groups) => groups.get(k).map_or(0, |g| *g as usize),
+            None => k / self.grid.group_size.max(1),
+        }
+    }
+
     /// The matrix that the codes stand for, `k * n` elements. `n` is the number of columns.
     pub fn dequantize(&self, n: usize) -> Vec<f32> {
         let mut out = vec![0f32; self.codes.len()];
@@ -129,7 +165,7 @@ impl Quantized {
             return out;
         }
         out.par_chunks_mut(n).zip(self.codes.par_chunks(n)).enumerate().for_each(|(k, (row, codes))| {
-            let base = k / self.grid.group_size * n;
+            let base = self.group(k) * n;
             for (j, (out, &byte)) in row.iter_mut().zip(codes).enumerate() {
                 let zero = self.zeros.as_ref().map_or(0, |z| i32::from(z[base + j]));
                 *out = (self.code(byte) - zero) as f32 * self.scales[base + j].to_f32();

@@ -8,7 +8,7 @@
 //! Rounding is half to even. Codes are chosen against the scale as stored, that is after rounding it to f16. A group of zeros has scale 1; a
 //! scale below the smallest positive f16 becomes that.
 
-use crate::{Grid, Matrix, QuantError, Quantized, Quantizer, quantizer::check};
+use crate::{Calibration, Grid, Matrix, Notes, QuantError, Quantized, Quantizer, quantizer::check};
 use half::f16;
 use rayon::prelude::*;
 
@@ -24,7 +24,7 @@ impl Quantizer for Rtn {
         "rtn"
     }
 
-    fn quantize(&self, weight: Matrix<'_>, grid: Grid) -> Result<Quantized, QuantError> {
+    fn quantize(&self, weight: Matrix<'_>, grid: Grid, _: Option<&Calibration>) -> Result<Quantized, QuantError> {
         check(weight, grid)?;
         let Matrix { k, n, data } = weight;
         let groups = grid.groups(k);
@@ -42,7 +42,7 @@ impl Quantizer for Rtn {
                 .collect();
             outcomes.into_iter().collect::<Result<(), _>>()?;
         }
-        Ok(Quantized { grid, codes, scales, zeros: grid.asymmetric.then_some(zeros) })
+        Ok(Quantized { grid, codes, scales, zeros: grid.asymmetric.then_some(zeros), group_of: None, notes: Notes::default() })
     }
 }
 
@@ -88,16 +88,7 @@ fn group(w: &[f32], n: usize, g: usize, grid: Grid, codes: &mut [u8], scales: &m
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(n: usize, seed: u64) -> Vec<f32> {
-        let mut s = seed;
-        (0..n)
-            .map(|_| {
-                s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                ((s >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 2.0
-            })
-            .collect()
-    }
+    use crate::testing::noise;
 
     /// The definition, written for one element at a time in f64.
     fn reference(w: &[f32], k: usize, n: usize, grid: Grid) -> (Vec<i32>, Vec<f32>, Vec<i32>) {
@@ -131,7 +122,7 @@ mod tests {
                 for asymmetric in [false, true] {
                     let grid = Grid { bits, group_size, asymmetric };
                     let data = noise(k * n, (k + 31 * n + usize::from(bits)) as u64);
-                    let got = Rtn.quantize(Matrix { k, n, data: &data }, grid).unwrap();
+                    let got = Rtn.quantize(Matrix { k, n, data: &data }, grid, None).unwrap();
                     let (codes, scales, zeros) = reference(&data, k, n, grid);
                     let mismatches = got.codes.iter().zip(&codes).filter(|(a, b)| got.code(**a) != **b).count();
                     // f32 division may round a near-tie the other way than f64.
@@ -150,7 +141,7 @@ mod tests {
         let (k, n) = (200, 17);
         let data = noise(k * n, 9);
         let grid = Grid { bits: 4, group_size: 64, asymmetric: true };
-        let q = Rtn.quantize(Matrix { k, n, data: &data }, grid).unwrap();
+        let q = Rtn.quantize(Matrix { k, n, data: &data }, grid, None).unwrap();
         for (i, (a, w)) in q.dequantize(n).iter().zip(&data).enumerate() {
             let s = q.scales[i / n / 64 * n + i % n].to_f32();
             assert!((a - w).abs() <= s * 1.02, "element {i}: {w} became {a} with step {s}");
@@ -161,12 +152,12 @@ mod tests {
     #[test]
     fn hostile_values() {
         let grid = Grid { bits: 4, group_size: 2, asymmetric: false };
-        let quantize = |data: &[f32], grid| Rtn.quantize(Matrix { k: data.len(), n: 1, data }, grid);
+        let quantize = |data: &[f32], grid| Rtn.quantize(Matrix { k: data.len(), n: 1, data }, grid, None);
         assert!(matches!(quantize(&[0.0, f32::NAN], grid), Err(QuantError::NotFinite { k: 1, n: 0, .. })));
         assert!(matches!(quantize(&[f32::INFINITY], grid), Err(QuantError::NotFinite { .. })));
         assert!(matches!(quantize(&[f32::MAX, f32::MIN], Grid { asymmetric: true, ..grid }), Err(QuantError::Scale { .. })));
         assert!(matches!(quantize(&[1.0], Grid { group_size: 0, ..grid }), Err(QuantError::Argument(_))));
-        assert!(matches!(Rtn.quantize(Matrix { k: 2, n: 2, data: &[0.0; 3] }, grid), Err(QuantError::Argument(_))));
+        assert!(matches!(Rtn.quantize(Matrix { k: 2, n: 2, data: &[0.0; 3] }, grid, None), Err(QuantError::Argument(_))));
         for data in [[0.0, -0.0], [1e-30, -1e-38], [1e-40, 0.0]] {
             let q = quantize(&data, grid).unwrap();
             assert!(q.scales.iter().all(|s| s.to_f32() > 0.0));
@@ -177,8 +168,8 @@ mod tests {
     #[test]
     fn a_group_larger_than_the_matrix_is_one_group() {
         let data = noise(6, 3);
-        let a = Rtn.quantize(Matrix { k: 6, n: 1, data: &data }, Grid { bits: 8, group_size: 6, asymmetric: false }).unwrap();
-        let b = Rtn.quantize(Matrix { k: 6, n: 1, data: &data }, Grid { bits: 8, group_size: 1000, asymmetric: false }).unwrap();
+        let a = Rtn.quantize(Matrix { k: 6, n: 1, data: &data }, Grid { bits: 8, group_size: 6, asymmetric: false }, None).unwrap();
+        let b = Rtn.quantize(Matrix { k: 6, n: 1, data: &data }, Grid { bits: 8, group_size: 1000, asymmetric: false }, None).unwrap();
         assert_eq!((a.codes, a.scales), (b.codes, b.scales));
     }
 }

@@ -1,0 +1,321 @@
+//! Streaming statistics of what a layer reads.
+//!
+//! For rows x₁ … x_N of `k` channels: the Hessian H = (2/N) Σ xᵢ xᵢᵀ of the layer's squared output error (Frantar et al., arXiv 2210.17323), and
+//! for each channel the mean, mean |x|, mean x² and max |x|. With [`Calibration::observe_pair`] also the cross moment
+//! C = (2/N) Σ x̂ᵢ xᵢᵀ between what the quantized model feeds the layer (x̂, whose Hessian is kept) and what the original one would (x).
+//!
+//! Sums over a chunk are f32 matrix products; chunks are merged as running means. The result depends on how rows are cut into chunks through
+//! rounding only, and not at all on the number of threads.
+
+use crate::linalg::{Gemm, gemm, gemm_lower};
+use rayon::prelude::*;
+
+/// Statistics of the rows that one layer reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    k: usize,
+    tokens: u64,
+    hessian: Option<Vec<f32>>,
+    cross: Option<Vec<f32>>,
+    channels: Vec<Channel>,
+}
+
+/// Sums over one input channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Channel {
+    sum: f64,
+    abs: f64,
+    squares: f64,
+    max_abs: f32,
+}
+
+/// Activations cannot be recorded.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CalibrationError {
+    /// NaN or infinity among the activations.
+    #[error("activation {value} in row {row}, channel {channel}: the model overflows on this text; check its weights or shorten the text")]
+    NotFinite {
+        /// Row since the start of the calibration.
+        row: u64,
+        /// Input channel.
+        channel: usize,
+        /// The element.
+        value: f32,
+    },
+    /// The elements do not make rows.
+    #[error("{elems} activations do not make rows of {k} channels")]
+    Shape {
+        /// Given elements.
+        elems: usize,
+        /// Channels of the layer.
+        k: usize,
+    },
+    /// Paired rows in statistics made without a cross moment, or the reverse.
+    #[error("these statistics {}", if *.paired { "were made by with_reference: give them pairs of rows" } else { "keep no cross moment: make them by with_reference" })]
+    Pairing {
+        /// Whether the statistics expect pairs.
+        paired: bool,
+    },
+}
+
+impl Calibration {
+    /// Empty statistics of a layer with `k` input channels, with its k × k Hessian (4k² bytes).
+    pub fn new(k: usize) -> Self {
+        Self { hessian: Some(vec![0.0; k * k]), ..Self::channels_only(k) }
+    }
+
+    /// Empty statistics without a Hessian, for the methods that need channel statistics only.
+    pub fn channels_only(k: usize) -> Self {
+        Self { k, tokens: 0, hessian: None, cross: None, channels: vec![Channel::default(); k] }
+    }
+
+    /// Empty statistics with Hessian and cross moment (8k² bytes), filled by [`Self::observe_pair`].
+    pub fn with_reference(k: usize) -> Self {
+        Self { cross: Some(vec![0.0; k * k]), ..Self::new(k) }
+    }
+
+    /// Statistics from a Hessian H = (2/N) Σ x xᵀ computed elsewhere, `k * k` elements. Channel means are unknown and read as 0; mean x² is half
+    /// the diagonal, and max |x| and mean |x| are taken to be its root.
+    ///
+    /// # Errors
+    /// Wrong length, or an element that is not finite.
+    pub fn from_hessian(hessian: Vec<f32>, k: usize, tokens: u64) -> Result<Self, CalibrationError> {
+        if k.checked_mul(k) != Some(hessian.len()) {
+            return Err(CalibrationError::Shape { elems: hessian.len(), k });
+        }
+        check_finite(&hessian, k, 0)?;
+        let channel = |c: usize| {
+            let square = f64::from(hessian.get(c * k + c).copied().unwrap_or(0.0)).max(0.0) / 2.0;
+            let n = tokens as f64;
+            Channel { sum: 0.0, abs: square.sqrt() * n, squares: square * n, max_abs: square.sqrt() as f32 }
+        };
+        let channels = (0..k).map(channel).collect();
+        Ok(Self { k, tokens, hessian: Some(hessian), cross: None, channels })
+    }
+
+    /// Adds rows, `rows.len() / k` of them, each the layer's input for one token.
+    ///
+    /// # Errors
+    /// A length that is not a multiple of `k`; NaN or infinity; statistics made for pairs. Nothing is recorded then.
+    pub fn observe(&mut self, rows: &[f32]) -> Result<(), CalibrationError> {
+        if self.cross.is_some() {
+            return Err(CalibrationError::Pairing { paired: true });
+        }
+        self.check(rows)?;
+        self.record(rows);
+        Ok(())
+    }
+
+    /// Adds rows as the quantized model produces them, each with the row that the original model has in its place.
+    ///
+    /// # Errors
+    /// As [`Self::observe`]; also different lengths, or statistics not made by [`Self::with_reference`].
+    pub fn observe_pair(&mut self, rows: &[f32], reference: &[f32]) -> Result<(), CalibrationError> {
+        if self.cross.is_none() {
+            return Err(CalibrationError::Pairing { paired: false });
+        }
+        self.check(rows)?;
+        self.check(reference)?;
+        if rows.len() != reference.len() {
+            return Err(CalibrationError::Shape { elems: reference.len(), k: self.k });
+        }
+        let (keep, gain) = self.merge_weights(rows.len());
+        if let (Some(cross), false) = (&mut self.cross, rows.is_empty()) {
+            scale(cross, keep);
+            let (k, b) = (self.k, rows.len() / self.k);
+            gemm(&mut Gemm { c: cross, m: k, n: k, ldc: k }, (rows, k, true), (reference, k, false), b, gain);
+        }
+        self.record(rows);
+        Ok(())
+    }
+
+    /// Input channels.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Rows seen.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// H = (2/N) Σ x xᵀ, `k * k` elements, symmetric; zeros before the first row. `None` if it is not kept.
+    pub fn hessian(&self) -> Option<&[f32]> {
+        self.hessian.as_deref()
+    }
+
+    /// C = (2/N) Σ x̂ xᵀ, `k * k` elements: row = channel of the quantized model, column = channel of the original.
+    pub fn cross(&self) -> Option<&[f32]> {
+        self.cross.as_deref()
+    }
+
+    /// max |x| of each channel.
+    pub fn max_abs(&self) -> Vec<f32> {
+        self.channels.iter().map(|c| c.max_abs).collect()
+    }
+
+    /// Mean |x| of each channel.
+    pub fn mean_abs(&self) -> Vec<f32> {
+        self.means(|c| c.abs)
+    }
+
+    /// Mean x of each channel.
+    pub fn mean(&self) -> Vec<f32> {
+        self.means(|c| c.sum)
+    }
+
+    /// Mean x² of each channel.
+    pub fn mean_square(&self) -> Vec<f32> {
+        self.means(|c| c.squares)
+    }
+
+    fn means(&self, of: impl Fn(&Channel) -> f64) -> Vec<f32> {
+        self.channels.iter().map(|c| (of(c) / self.tokens.max(1) as f64) as f32).collect()
+    }
+
+    fn check(&self, rows: &[f32]) -> Result<(), CalibrationError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.k == 0 || !rows.len().is_multiple_of(self.k) {
+            return Err(CalibrationError::Shape { elems: rows.len(), k: self.k });
+        }
+        check_finite(rows, self.k, self.tokens)
+    }
+
+    /// Factors of the old mean and of the sum over new rows.
+    fn merge_weights(&self, elems: usize) -> (f32, f32) {
+        let (old, new) = (self.tokens as f64, (elems / self.k.max(1)) as f64);
+        ((old / (old + new).max(1.0)) as f32, (2.0 / (old + new).max(1.0)) as f32)
+    }
+
+    fn record(&mut self, rows: &[f32]) {
+        if rows.is_empty() {
+            return;
+        }
+        let (k, b) = (self.k, rows.len() / self.k);
+        let (keep, gain) = self.merge_weights(rows.len());
+        if let Some(h) = &mut self.hessian {
+            scale(h, keep);
+            gemm_lower(h, k, rows, b, gain);
+            mirror(h, k);
+        }
+        self.channels.par_chunks_mut(64).enumerate().for_each(|(strip, channels)| {
+            for row in rows.chunks_exact(k) {
+                for (c, &x) in channels.iter_mut().zip(&row[strip * 64..]) {
+                    let wide = f64::from(x);
+                    c.sum += wide;
+                    c.abs += wide.abs();
+                    c.squares += wide * wide;
+                    c.max_abs = c.max_abs.max(x.abs());
+                }
+            }
+        });
+        self.tokens += b as u64;
+    }
+}
+
+fn check_finite(rows: &[f32], k: usize, before: u64) -> Result<(), CalibrationError> {
+    match rows.par_iter().position_first(|v| !v.is_finite()) {
+        Some(i) => Err(CalibrationError::NotFinite { row: before + (i / k) as u64, channel: i % k, value: rows[i] }),
+        None => Ok(()),
+    }
+}
+
+fn scale(matrix: &mut [f32], by: f32) {
+    matrix.par_chunks_mut(1 << 16).for_each(|part| part.iter_mut().for_each(|v| *v *= by));
+}
+
+/// Copies the lower triangle to the upper one.
+fn mirror(h: &mut [f32], k: usize) {
+    const TILE: usize = 64;
+    for i0 in (0..k).step_by(TILE) {
+        for j0 in (0..=i0).step_by(TILE) {
+            for i in i0..(i0 + TILE).min(k) {
+                for j in j0..(j0 + TILE).min(i) {
+                    h[j * k + i] = h[i * k + j];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::noise;
+
+    /// Checks (2/N) Σ x yᵀ element by element, within the bound on the rounding of its sum: (N + 8) ε Σ |x y|.
+    fn assert_moment(found: &[f32], rows: &[f32], other: &[f32], k: usize) {
+        let n = rows.len() / k;
+        for i in 0..k {
+            for j in 0..k {
+                let terms = rows.chunks(k).zip(other.chunks(k)).map(|(x, y)| 2.0 * f64::from(x[i]) * f64::from(y[j]) / n as f64);
+                let (sum, size) = terms.fold((0.0, 0.0), |(s, a), t: f64| (s + t, a + t.abs()));
+                let bound = (n + 8) as f64 * f64::from(f32::EPSILON) * size;
+                assert!((f64::from(found[i * k + j]) - sum).abs() <= bound, "[{i}, {j}] is {} and should be {sum}", found[i * k + j]);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_any_size_give_the_mean_over_all_rows() {
+        for (k, n, chunk) in [(1, 1, 1), (7, 30, 4), (65, 200, 33), (130, 97, 97)] {
+            let rows = noise(n * k, (k + n) as u64);
+            let other = noise(n * k, 99);
+            let mut plain = Calibration::new(k);
+            let mut paired = Calibration::with_reference(k);
+            for (x, y) in rows.chunks(chunk * k).zip(other.chunks(chunk * k)) {
+                plain.observe(x).unwrap();
+                paired.observe_pair(x, y).unwrap();
+            }
+            assert_moment(plain.hessian().unwrap(), &rows, &rows, k);
+            assert_moment(paired.cross().unwrap(), &rows, &other, k);
+            assert_eq!(plain.hessian(), paired.hessian());
+            assert_eq!((plain.tokens(), plain.k()), (n as u64, k));
+            let column: Vec<f64> = rows.iter().skip(k - 1).step_by(k).map(|v| f64::from(*v)).collect();
+            let mean = |f: &dyn Fn(f64) -> f64| (column.iter().map(|v| f(*v)).sum::<f64>() / n as f64) as f32;
+            let near = |a: f32, b: f32| (a - b).abs() <= 1e-6 * b.abs().max(1e-3);
+            assert!(near(plain.mean()[k - 1], mean(&|v| v)));
+            assert!(near(plain.mean_abs()[k - 1], mean(&f64::abs)));
+            assert!(near(plain.mean_square()[k - 1], mean(&|v| v * v)));
+            assert_eq!(plain.max_abs()[k - 1], column.iter().fold(0f64, |m, v| m.max(v.abs())) as f32);
+        }
+    }
+
+    #[test]
+    fn hostile_rows_are_refused_and_not_recorded() {
+        let mut c = Calibration::new(2);
+        c.observe(&[1.0, 2.0]).unwrap();
+        let before = c.clone();
+        assert_eq!(
+            c.observe(&[0.0, 0.0, 3.0, f32::INFINITY]),
+            Err(CalibrationError::NotFinite { row: 2, channel: 1, value: f32::INFINITY })
+        );
+        assert!(matches!(c.observe(&[f32::NAN, 0.0]), Err(CalibrationError::NotFinite { row: 1, channel: 0, .. })));
+        assert_eq!(c.observe(&[1.0]), Err(CalibrationError::Shape { elems: 1, k: 2 }));
+        assert_eq!(c.observe_pair(&[1.0, 1.0], &[1.0, 1.0]), Err(CalibrationError::Pairing { paired: false }));
+        c.observe(&[]).unwrap();
+        assert_eq!(c, before);
+        assert!(Calibration::new(0).observe(&[1.0]).is_err());
+        assert!(Calibration::with_reference(1).observe(&[1.0]).is_err());
+        assert!(Calibration::from_hessian(vec![f32::NAN], 1, 1).is_err());
+        assert!(Calibration::from_hessian(vec![1.0; 3], 2, 1).is_err());
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let (k, n) = (300, 500);
+        let (rows, other) = (noise(n * k, 5), noise(n * k, 6));
+        let run = |threads: usize| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+                let mut c = Calibration::with_reference(k);
+                c.observe_pair(&rows, &other).unwrap();
+                c.observe_pair(&other, &rows).unwrap();
+                c
+            })
+        };
+        let one = run(1);
+        assert!((2..=4).all(|t| run(t) == one));
+    }
+}
