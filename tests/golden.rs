@@ -97,7 +97,11 @@ fn summary(ptx: &str) -> String {
         let words = line.trim().trim_start_matches('{').trim();
         if line.starts_with('.') || line.contains(".param .") {
             writeln!(head, "{line}").unwrap();
-        } else if let Some(instruction) = words.split_whitespace().find(|w| !w.starts_with('@')).filter(|w| !w.ends_with(':') && !w.starts_with(['.', '$', '}', ')', '('])) {
+        } else if let Some(instruction) = words
+            .split_whitespace()
+            .find(|w| !w.starts_with('@'))
+            .filter(|w| !w.ends_with(':') && !w.starts_with(['.', '$', '}', ')', '(']))
+        {
             *counts.entry(instruction.trim_end_matches(';')).or_default() += 1;
         }
     }

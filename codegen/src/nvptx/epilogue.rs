@@ -178,6 +178,7 @@ fn scalar(kind: &OpKind, args: &[f64]) -> Option<f64> {
         (OpKind::Unary(u), [x]) => match u {
             Unary::Abs => x.abs(),
             Unary::Erf => libm::erf(*x),
+            Unary::Erfc => libm::erfc(*x),
             Unary::Exponential => x.exp(),
             Unary::ExponentialMinusOne => x.exp_m1(),
             Unary::Log => x.ln(),
