@@ -3,13 +3,19 @@
 //! [`Quantizer`] is what every algorithm implements; [`Rtn`] is round-to-nearest. [`Calibration`] collects what a layer reads.
 
 mod calibration;
+mod gptq;
+mod grids;
+mod hessian;
 mod linalg;
 pub mod pack;
 mod quantizer;
+mod real;
+mod refine;
 mod rtn;
 #[cfg(test)]
 mod testing;
 
 pub use calibration::{Calibration, CalibrationError};
+pub use gptq::Gptq;
 pub use quantizer::*;
 pub use rtn::Rtn;

@@ -64,8 +64,8 @@ pub struct Notes {
     pub dead_channels: usize,
     /// Damping of the Hessian that its factorization needed, as a fraction of its mean diagonal.
     pub damping: Option<f64>,
-    /// tr(Eᵀ H E) / tr(Wᵀ H W) with E = Ŵ − W: the layer's relative squared output error on the calibration rows.
-    pub output_error: Option<f64>,
+    /// ½ tr(Eᵀ H E) with E = Ŵ − W and the damped Hessian: the mean over calibration rows of the squared output error, where the method knows it.
+    pub loss: Option<f64>,
     /// Why a simpler method was used in place of the requested one.
     pub fallback: Option<String>,
 }

@@ -1,0 +1,284 @@
+//! GPTQ (Frantar et al., arXiv 2210.17323): channels are rounded one after another, and what a channel's rounding does to the layer's output is
+//! compensated in the channels that are still to come.
+//!
+//! ```text
+//! H⁻¹ = UᵀU          for c = 0, 1, …   q_c = round(w_c)   e = (w_c − q_c) / U_cc   w_r −= e · U_cr  for r > c
+//!
+//!        c   r r r        U_c0 is never used again;
+//!      ┌ e ─ · · · ┐      a block of channels is finished before the later ones
+//!      │     e · · │      are touched, by one matrix product a block
+//! ```
+//!
+//! Columns of W are independent, so strips of them run in parallel. The grid of a group is taken from its weights as compensated so far
+//! (within a block of 128 channels and between blocks), or with `static_groups` from the original weights. Rounding is half to even.
+//!
+//! Arithmetic is f64 up to 2048 channels and f32 beyond.
+
+use crate::{
+    Calibration, Grid, Matrix, Notes, QuantError, Quantized, Quantizer, Rtn,
+    grids::{Fit, GroupGrid, range},
+    hessian::{self, Factor},
+    linalg::{Gemm, gemm},
+    quantizer::check,
+    real::Real,
+    refine,
+};
+use half::f16;
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// GPTQ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gptq {
+    /// Added to the Hessian's diagonal, as a fraction of its mean.
+    pub damping: f64,
+    /// Round channels of large activations first.
+    pub act_order: bool,
+    /// Take every group's grid from the original weights, in the original order of channels. Without it, `act_order` groups channels in the order
+    /// of rounding and the result carries [`Quantized::group_of`].
+    pub static_groups: bool,
+    /// Search for narrower ranges that cost less output error.
+    pub search: bool,
+    /// Rounds of coordinate descent on scales and codes after the first pass; each lowers the output error or leaves it.
+    pub sweeps: usize,
+}
+
+impl Default for Gptq {
+    /// As published: 1 % damping, no option.
+    fn default() -> Self {
+        Self { damping: 0.01, act_order: false, static_groups: false, search: false, sweeps: 0 }
+    }
+}
+
+impl Gptq {
+    /// The settings of the best quality: order by activity, static groups, range search, refinement.
+    pub fn best() -> Self {
+        Self { act_order: true, static_groups: true, search: true, sweeps: 3, ..Self::default() }
+    }
+}
+
+/// Channels between two matrix products.
+const BLOCK: usize = 128;
+/// Columns of a strip.
+const STRIP: usize = 256;
+/// Most channels for which arithmetic is f64.
+const MAX_F64: usize = 2048;
+
+/// What a solver yields, in original channel order. Codes in the grid's range; scales as they will be stored if [`Fit::stored`].
+pub(crate) struct Solution {
+    pub(crate) codes: Vec<i16>,
+    pub(crate) scales: Vec<f64>,
+    pub(crate) zeros: Vec<i16>,
+    pub(crate) group_of: Option<Vec<u32>>,
+    pub(crate) loss: f64,
+    pub(crate) damping: f64,
+}
+
+/// One strip's part of a [`Solution`], in strip-local columns.
+pub(crate) struct Strip<T> {
+    pub(crate) first: usize,
+    pub(crate) width: usize,
+    /// Codes as numbers, original channel order.
+    pub(crate) codes: Vec<T>,
+    pub(crate) scales: Vec<T>,
+    pub(crate) zeros: Vec<T>,
+    pub(crate) loss: f64,
+}
+
+impl Quantizer for Gptq {
+    fn name(&self) -> &'static str {
+        "gptq"
+    }
+
+    fn quantize(&self, weight: Matrix<'_>, grid: Grid, calibration: Option<&Calibration>) -> Result<Quantized, QuantError> {
+        check(weight, grid)?;
+        let h = hessian::of(calibration, weight.k, self.name())?;
+        let dead_channels = hessian::dead(h, weight.k).into_iter().filter(|d| *d).count();
+        let solved = if weight.k <= MAX_F64 { self.solve::<f64>(weight, grid, h, true) } else { self.solve::<f32>(weight, grid, h, true) };
+        match solved? {
+            Ok(s) => Ok(Quantized {
+                grid,
+                codes: s.codes.iter().map(|c| *c as u8).collect(),
+                scales: s.scales.iter().map(|s| f16::from_f64(*s)).collect(),
+                zeros: grid.asymmetric.then(|| s.zeros.iter().map(|z| *z as u8).collect()),
+                group_of: s.group_of,
+                notes: Notes { dead_channels, damping: Some(s.damping), loss: Some(s.loss), fallback: None },
+            }),
+            Err(damping) => {
+                let mut plain = Rtn.quantize(weight, grid, None)?;
+                let why =
+                    format!("rtn: the Hessian is not positive definite even with {damping} of its mean diagonal added; use more text");
+                plain.notes = Notes { dead_channels, damping: Some(damping), loss: None, fallback: Some(why) };
+                Ok(plain)
+            }
+        }
+    }
+}
+
+impl Gptq {
+    /// Runs the method in `T`. The inner error is the largest damping that did not help.
+    pub(crate) fn solve<T: Real>(
+        &self,
+        weight: Matrix<'_>,
+        grid: Grid,
+        h: &[f32],
+        stored: bool,
+    ) -> Result<Result<Solution, f64>, QuantError> {
+        let Matrix { k, n, .. } = weight;
+        let order = if self.act_order { hessian::by_activity(h, k) } else { (0..k).collect() };
+        let factor = match hessian::factor::<T>(h, order, self.damping) {
+            Ok(factor) => factor,
+            Err(damping) => return Ok(Err(damping)),
+        };
+        let dynamic = self.act_order && !self.static_groups;
+        let group_of: Vec<usize> = match dynamic {
+            false => (0..k).map(|c| c / grid.group_size).collect(),
+            true => {
+                let mut group_of = vec![0; k];
+                factor.order.iter().enumerate().for_each(|(at, &c)| group_of[c] = at / grid.group_size);
+                group_of
+            }
+        };
+        let dead = hessian::dead(h, k);
+        let fit = Fit { grid, search: self.search, stored };
+        let arch = Arch::new();
+        let starts: Vec<usize> = (0..n).step_by(STRIP).collect();
+        let strips: Vec<Result<Strip<T>, QuantError>> = starts
+            .par_iter()
+            .map(|&first| {
+                let job = Job { weight, first, width: STRIP.min(n - first), fit, factor: &factor, group_of: &group_of, dead: &dead };
+                arch.dispatch(|| job.run(self.static_groups))
+            })
+            .collect();
+        let mut strips = strips.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let damping = factor.damping;
+        drop(factor);
+        if self.sweeps > 0 {
+            refine::refine(weight, fit, h, damping, &group_of, &dead, self.sweeps, &mut strips);
+        }
+        let groups = grid.groups(k);
+        let mut out = Solution {
+            codes: vec![0; k * n],
+            scales: vec![1.0; groups * n],
+            zeros: vec![0; groups * n],
+            group_of: dynamic.then(|| group_of.iter().map(|g| *g as u32).collect()),
+            loss: 0.0,
+            damping,
+        };
+        for s in &strips {
+            for (row, codes) in s.codes.chunks_exact(s.width).enumerate() {
+                let at = row * n + s.first;
+                out.codes[at..at + s.width].iter_mut().zip(codes).for_each(|(o, c)| *o = c.f64() as i16);
+            }
+            for (row, (scales, zeros)) in s.scales.chunks_exact(s.width).zip(s.zeros.chunks_exact(s.width)).enumerate() {
+                let at = row * n + s.first;
+                out.scales[at..at + s.width].iter_mut().zip(scales).for_each(|(o, v)| *o = v.f64());
+                out.zeros[at..at + s.width].iter_mut().zip(zeros).for_each(|(o, v)| *o = v.f64() as i16);
+            }
+            out.loss += s.loss;
+        }
+        Ok(Ok(out))
+    }
+}
+
+/// One strip of columns.
+struct Job<'a, T> {
+    weight: Matrix<'a>,
+    first: usize,
+    width: usize,
+    fit: Fit,
+    factor: &'a Factor<T>,
+    group_of: &'a [usize],
+    dead: &'a [bool],
+}
+
+impl<T: Real> Job<'_, T> {
+    #[inline(always)]
+    fn run(&self, from_original: bool) -> Result<Strip<T>, QuantError> {
+        let (k, width, grid) = (self.factor.k, self.width, self.fit.grid);
+        let (ut, order) = (&self.factor.ut, &self.factor.order);
+        let mut w = vec![T::default(); k * width];
+        for (row, &c) in w.chunks_exact_mut(width).zip(order) {
+            if !self.dead[c] {
+                let source = &self.weight.data[c * self.weight.n + self.first..][..width];
+                row.iter_mut().zip(source).for_each(|(o, v)| *o = T::of(f64::from(*v)));
+            }
+        }
+        let cost: Vec<T> = (0..k).map(|c| T::of(1.0) / (ut[c * k + c] * ut[c * k + c])).collect();
+        let groups = grid.groups(k);
+        let mut out = Strip {
+            first: self.first,
+            width,
+            codes: vec![T::default(); k * width],
+            scales: vec![T::of(1.0); groups * width],
+            zeros: vec![T::default(); groups * width],
+            loss: 0.0,
+        };
+        if from_original {
+            self.static_grids(&w, &cost, &mut out)?;
+        }
+        let (low, high) = range::<T>(grid);
+        let mut errors = vec![T::default(); BLOCK * width];
+        for start in (0..k).step_by(BLOCK) {
+            let end = (start + BLOCK).min(k);
+            for c in start..end {
+                let group = self.group_of[order[c]];
+                if !from_original && c % grid.group_size == 0 {
+                    let members = c..(c + grid.group_size).min(k);
+                    let found = self.fit.group(&w[c * width..members.end * width], width, &cost[members], (group, self.first))?;
+                    store(&mut out, group, &found);
+                }
+                let (scales, zeros) = (&out.scales[group * width..][..width], &out.zeros[group * width..][..width]);
+                let (done, rest) = w.split_at_mut((c + 1) * width);
+                let row = &done[c * width..];
+                let error = &mut errors[(c - start) * width..][..width];
+                let codes = &mut out.codes[order[c] * width..][..width];
+                let inverse = T::of(1.0) / ut[c * k + c];
+                let mut loss = T::default();
+                for j in 0..width {
+                    let q = ((row[j] / scales[j]).rounded() + zeros[j]).most(low).least(high);
+                    let e = (row[j] - (q - zeros[j]) * scales[j]) * inverse;
+                    codes[j] = q;
+                    error[j] = e;
+                    loss += e * e;
+                }
+                out.loss += loss.f64() / 2.0;
+                for (r, row) in (c + 1..end).zip(rest.chunks_exact_mut(width)) {
+                    let u = ut[r * k + c];
+                    row.iter_mut().zip(&*error).for_each(|(w, e)| *w -= *e * u);
+                }
+            }
+            if end < k {
+                let rest = &mut w[end * width..];
+                let e = &errors[..(end - start) * width];
+                let mut c = Gemm { c: rest, m: k - end, n: width, ldc: width };
+                gemm(&mut c, (&ut[end * k + start..], k, false), (e, width, false), end - start, T::of(-1.0));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Every group's grid from weights that nothing has compensated yet.
+    #[inline(always)]
+    fn static_grids(&self, w: &[T], cost: &[T], out: &mut Strip<T>) -> Result<(), QuantError> {
+        let (k, width, size) = (self.factor.k, self.width, self.fit.grid.group_size);
+        let mut position = vec![0; k];
+        self.factor.order.iter().enumerate().for_each(|(at, &c)| position[c] = at);
+        for (group, members) in position.chunks(size).enumerate() {
+            let rows: Vec<T> = members.iter().flat_map(|&p| w[p * width..][..width].iter().copied()).collect();
+            let costs: Vec<T> = members.iter().map(|&p| cost[p]).collect();
+            let found = self.fit.group(&rows, width, &costs, (group, self.first))?;
+            store(out, group, &found);
+        }
+        Ok(())
+    }
+}
+
+fn store<T: Real>(out: &mut Strip<T>, group: usize, found: &GroupGrid<T>) {
+    let at = group * out.width..(group + 1) * out.width;
+    out.scales[at.clone()].copy_from_slice(&found.scales);
+    out.zeros[at].copy_from_slice(&found.zeros);
+}
+
+#[cfg(test)]
+mod tests;
