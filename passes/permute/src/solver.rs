@@ -1,0 +1,13 @@
+//! How permutations are searched, one method a file.
+
+mod assignment;
+mod fiedler;
+mod insertion;
+mod keep_table;
+mod louvain;
+pub mod order;
+mod packing;
+mod pair;
+pub mod tiles;
+pub mod two_four;
+pub mod warm;

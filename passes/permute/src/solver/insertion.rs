@@ -1,0 +1,132 @@
+//! Local search for a short linear arrangement: take one vertex out, put it back where the cost falls most.
+//!
+//! ```text
+//! … u1 u2 u3 v …     v walks left, one neighbour at a time; the cost of a walk is the sum of its exchanges
+//! … u1 u2 v u3 …     exchanging u and v moves v by the size of u and u by the size of v, nothing else
+//! … u1 v u2 u3 …
+//! ```
+//!
+//! With L(x), R(x) the weights from x to what lies left and right of it, the exchange of neighbours u, v (v moving left) costs
+//! `s(u)·(R(v) − L(v) + w) + s(v)·(L(u) − R(u) + w)`, w being the weight between them, which is exact and O(1). Vertices of size s stand for
+//! s channels and lie at the middle of their interval.
+
+use crate::Graph;
+
+/// An order of the vertices of a level, with what is needed to improve it.
+pub(crate) struct Arrangement {
+    /// Vertex at each rank.
+    pub(crate) order: Vec<u32>,
+    rank: Vec<u32>,
+    /// R − L of the vertex at each rank.
+    pull: Vec<f32>,
+    /// Channels of the vertex at each rank.
+    size: Vec<f32>,
+    row: Vec<f32>,
+}
+
+impl Arrangement {
+    /// Vertex v stands for `size[v]` channels.
+    pub(crate) fn new(graph: &Graph, size: &[u32], order: Vec<u32>) -> Self {
+        let n = order.len();
+        let mut rank = vec![0; n];
+        for (r, &v) in order.iter().enumerate() {
+            rank[v as usize] = r as u32;
+        }
+        let size = order.iter().map(|&v| size[v as usize] as f32).collect();
+        let pull = order
+            .iter()
+            .enumerate()
+            .map(|(r, &v)| {
+                let (neighbors, weights) = graph.row(v as usize);
+                neighbors.iter().zip(weights).map(|(&u, &w)| if rank[u as usize] > r as u32 { w } else { -w }).sum()
+            })
+            .collect();
+        Arrangement { order, rank, pull, size, row: vec![0.0; n] }
+    }
+
+    /// Takes out one vertex after the other, walks of `window` steps at most. Returns by how much the cost fell.
+    pub(crate) fn pass(&mut self, graph: &Graph, vertices: impl Iterator<Item = usize>, window: usize) -> f64 {
+        vertices.map(|v| f64::from(self.improve(graph, v, window))).sum()
+    }
+
+    fn improve(&mut self, graph: &Graph, v: usize, window: usize) -> f32 {
+        let (neighbors, weights) = graph.row(v);
+        for (&u, &w) in neighbors.iter().zip(weights) {
+            self.row[self.rank[u as usize] as usize] = w;
+        }
+        let r = self.rank[v] as usize;
+        let (own, own_pull) = (self.size[r], self.pull[r]);
+        let mut best = (0.0f32, r);
+        let (mut cost, mut pull) = (0.0, own_pull);
+        if pull < 0.0 || own > 1.0 {
+            let first = r.saturating_sub(window);
+            for i in (first..r).rev() {
+                let w = self.row[i];
+                cost += self.size[i] * (pull + w) + own * (w - self.pull[i]);
+                pull += 2.0 * w;
+                if cost < best.0 {
+                    best = (cost, i);
+                }
+            }
+        }
+        (cost, pull) = (0.0, own_pull);
+        if pull > 0.0 || own > 1.0 {
+            let last = (r + window).min(self.order.len() - 1);
+            for i in r + 1..=last {
+                let w = self.row[i];
+                cost += self.size[i] * (w - pull) + own * (w + self.pull[i]);
+                pull -= 2.0 * w;
+                if cost < best.0 {
+                    best = (cost, i);
+                }
+            }
+        }
+        let target = best.1;
+        let mut pull = own_pull;
+        if target < r {
+            for i in (target..r).rev() {
+                let w = self.row[i];
+                pull += 2.0 * w;
+                self.shift(i, i + 1, -2.0 * w);
+            }
+        } else {
+            for i in r + 1..=target {
+                let w = self.row[i];
+                pull -= 2.0 * w;
+                self.shift(i, i - 1, 2.0 * w);
+            }
+        }
+        if target != r {
+            self.order[target] = v as u32;
+            self.rank[v] = target as u32;
+            self.pull[target] = pull;
+            self.size[target] = own;
+            // The row was laid out by ranks before the walk.
+            let (low, high) = (target.min(r), target.max(r));
+            self.row[low..=high].fill(0.0);
+        }
+        for &u in neighbors {
+            self.row[self.rank[u as usize] as usize] = 0.0;
+        }
+        -best.0
+    }
+
+    fn shift(&mut self, from: usize, to: usize, pull: f32) {
+        let u = self.order[from];
+        self.order[to] = u;
+        self.rank[u as usize] = to as u32;
+        self.pull[to] = self.pull[from] + pull;
+        self.size[to] = self.size[from];
+    }
+
+    /// Middle of each vertex's interval, by vertex.
+    pub(crate) fn centers(&self) -> Vec<f32> {
+        let mut centers = vec![0.0; self.order.len()];
+        let mut at = 0.0;
+        for (&v, &s) in self.order.iter().zip(&self.size) {
+            centers[v as usize] = at + s / 2.0;
+            at += s;
+        }
+        centers
+    }
+}

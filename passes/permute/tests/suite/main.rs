@@ -1,0 +1,8 @@
+//! Solvers and objectives against definitions written down once more, in f64 and without shortcuts.
+
+mod objectives;
+mod permutations;
+mod shared_graphs;
+mod support;
+mod tiles_and_order;
+mod two_four;
