@@ -3,19 +3,29 @@
 //! [`Quantizer`] is what every algorithm implements; [`Rtn`] is round-to-nearest. [`Calibration`] collects what a layer reads.
 
 mod calibration;
+mod fp8;
 mod gptq;
 mod grids;
+mod hadamard;
 mod hessian;
+mod int8;
 mod linalg;
+mod overflow;
 pub mod pack;
 mod quantizer;
 mod real;
 mod refine;
 mod rtn;
+mod smoothquant;
 #[cfg(test)]
 mod testing;
 
 pub use calibration::{Calibration, CalibrationError};
+pub use fp8::Fp8;
 pub use gptq::Gptq;
+pub use hadamard::Rotation;
+pub use int8::TokenGrid;
+pub use overflow::{AccumulatorProof, MayOverflow, prove_accumulator};
 pub use quantizer::*;
 pub use rtn::Rtn;
+pub use smoothquant::Smoothing;
