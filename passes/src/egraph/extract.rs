@@ -5,8 +5,11 @@
 //!    merge pay only as three). A move stays if the cost of the whole program falls and nothing becomes cyclic. Repeated until no move helps or
 //!    the budget is spent.
 //!
+//! 3. Proof: [`super::certificate`] bounds what any choice costs, and finds a better one if there is.
+//!
 //! Cost: greedy is nodes × classes / 64; each move is linear in the program.
 
+use super::certificate::certify;
 use super::terms::{Head, Node, Terms};
 use egg::Id;
 use icd_core::cost::{Machine, Work};
@@ -21,18 +24,23 @@ pub(crate) struct Extraction {
     /// Predicted microseconds of the greedy choice, and after the moves.
     pub(crate) greedy_us: f64,
     pub(crate) final_us: f64,
+    /// No choice of the e-graph costs less; equal to `final_us` when the choice is proven best.
+    pub(crate) lower_us: f64,
     pub(crate) moves_tried: usize,
     pub(crate) moves_kept: usize,
+    /// Bounds computed for the proof.
+    pub(crate) branches: usize,
     /// `no move helps` or `budget`.
     pub(crate) stop: &'static str,
 }
 
-struct Problem<'t> {
-    ids: Vec<Id>,
-    nodes: Vec<&'t [Node]>,
-    children: Vec<Vec<Vec<usize>>>,
-    costs: Vec<Vec<f64>>,
-    roots: Vec<usize>,
+/// Classes by number: the nodes of each, with children and costs.
+pub(super) struct Problem<'t> {
+    pub(super) ids: Vec<Id>,
+    pub(super) nodes: Vec<&'t [Node]>,
+    pub(super) children: Vec<Vec<Vec<usize>>>,
+    pub(super) costs: Vec<Vec<f64>>,
+    pub(super) roots: Vec<usize>,
 }
 
 /// Chooses nodes for everything that `roots` need; `None` if some root has no acyclic choice (cannot happen for an imported program).
@@ -83,9 +91,23 @@ pub(crate) fn extract_by(terms: &Terms, roots: &[Id], joint: &[Vec<(Id, Id)>], c
             break;
         }
     }
+    let certificate = certify(&problem, best);
+    if let Some(better) = certificate.better {
+        best = problem.total(&better)?;
+        choice = better;
+    }
     let chosen =
         problem.reachable(&choice)?.into_iter().filter_map(|c| Some((problem.ids[c], problem.nodes[c].get(choice[c]?)?.clone()))).collect();
-    Some(Extraction { chosen, greedy_us, final_us: best, moves_tried: tried, moves_kept: kept, stop })
+    Some(Extraction {
+        chosen,
+        greedy_us,
+        final_us: best,
+        lower_us: certificate.lower_us,
+        moves_tried: tried,
+        moves_kept: kept,
+        branches: certificate.branches,
+        stop,
+    })
 }
 
 /// Predicted time of a node. What depends on constants alone is computed at compile time.
@@ -102,7 +124,7 @@ fn node_cost(terms: &Terms, node: &Node, class: Id, machine: &Machine) -> f64 {
 }
 
 impl Problem<'_> {
-    fn greedy(&self) -> Vec<Option<usize>> {
+    pub(super) fn greedy(&self) -> Vec<Option<usize>> {
         let n = self.ids.len();
         let words = n.div_ceil(64);
         let mut choice: Vec<Option<usize>> = vec![None; n];
@@ -192,7 +214,8 @@ impl Problem<'_> {
         Some(order)
     }
 
-    fn total(&self, choice: &[Option<usize>]) -> Option<f64> {
+    /// The cost of a choice; `None` if it is cyclic or incomplete.
+    pub(super) fn total(&self, choice: &[Option<usize>]) -> Option<f64> {
         self.reachable(choice)?.into_iter().map(|c| Some(self.costs[c][choice[c]?])).sum()
     }
 

@@ -64,7 +64,7 @@ pub(crate) fn import(terms: &mut Terms, func: &Func, region: &Region) -> Importe
     Imported { class, roots, locs, modelled }
 }
 
-fn captured(region: &Region, out: &mut Vec<ValueId>) {
+pub(crate) fn captured(region: &Region, out: &mut Vec<ValueId>) {
     for op in &region.ops {
         out.extend(&op.operands);
         op.regions.iter().for_each(|r| captured(r, out));
@@ -73,7 +73,7 @@ fn captured(region: &Region, out: &mut Vec<ValueId>) {
 }
 
 /// The result of an operation that becomes a term.
-fn is_modelled(func: &Func, op: &Op) -> Option<ValueId> {
+pub(crate) fn is_modelled(func: &Func, op: &Op) -> Option<ValueId> {
     let &[result] = op.results.as_slice() else { return None };
     let excluded =
         matches!(op.kind, OpKind::Opaque(_) | OpKind::While | OpKind::If | OpKind::Case | OpKind::Fusion(_) | OpKind::Composite { .. });
@@ -171,7 +171,7 @@ impl Writer<'_> {
 }
 
 /// A closed region with fresh values: one template may serve several operations.
-fn copy_region(func: &mut Func, region: &Region) -> Region {
+pub(crate) fn copy_region(func: &mut Func, region: &Region) -> Region {
     let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     let fresh = |func: &mut Func, map: &mut BTreeMap<ValueId, ValueId>, v: ValueId| {
         let ty = func.ty(v).clone();
@@ -191,7 +191,7 @@ fn copy_region(func: &mut Func, region: &Region) -> Region {
     Region { args, ops, results }
 }
 
-fn rename(op: &mut Op, renamed: &BTreeMap<ValueId, ValueId>) {
+pub(crate) fn rename(op: &mut Op, renamed: &BTreeMap<ValueId, ValueId>) {
     op.operands.iter_mut().for_each(|v| *v = renamed.get(v).copied().unwrap_or(*v));
     for region in &mut op.regions {
         region.ops.iter_mut().for_each(|op| rename(op, renamed));

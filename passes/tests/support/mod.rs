@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unreachable_pub, reason = "shared by test files")]
 
+mod blocks;
+
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub use blocks::{llama, mamba};
 use icd_core::{DType, Literal, TensorType, ValueType, graph::*};
 
 /// A small deterministic generator (splitmix64).
@@ -116,6 +120,11 @@ impl Program {
         let ty = TensorType::new(self.ty(v).dtype, start.iter().zip(limit).map(|(a, b)| (b - a) as usize));
         let kind = OpKind::Slice { start: start.to_vec(), limit: limit.to_vec(), strides: vec![1; start.len()] };
         self.op(kind, &[v], ty)
+    }
+    pub fn concatenate(&mut self, parts: &[ValueId], dim: usize) -> ValueId {
+        let mut ty = self.ty(parts[0]);
+        ty.dims[dim] = parts.iter().map(|&v| self.ty(v).dims[dim]).sum();
+        self.op(OpKind::Concatenate { dim }, parts, ty)
     }
     pub fn binary(&mut self, kind: Binary, a: ValueId, b: ValueId) -> ValueId {
         let ty = self.ty(a);

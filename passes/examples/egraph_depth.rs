@@ -1,0 +1,48 @@
+//! Time of `icd-egraph` against the number of layers, as JSON:
+//! `cargo run --release -p icd-passes --example egraph_depth -- "$(date -u +%F)"`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use serde_json::json;
+use std::time::Instant;
+use support::{encoder, llama, mamba, run_passes};
+
+/// Runs a measurement takes the fastest of.
+const RUNS: usize = 5;
+
+fn main() {
+    let models = [
+        ("llama block, 1 layer", llama(1, 8, 2, 8, 1)),
+        ("llama block, 80 layers", llama(1, 8, 2, 8, 80)),
+        ("mamba block, 1 layer", mamba(1, 4, 8, 4, 1)),
+        ("mamba block, 64 layers", mamba(1, 4, 8, 4, 64)),
+        ("bert layer, 1 layer", encoder(1, 1, 8, 2, 8, 1, false)),
+        ("bert layer, 12 layers", encoder(1, 1, 8, 2, 8, 12, false)),
+    ];
+    let mut rows = Vec::new();
+    for (name, mut module) in models {
+        run_passes(&mut module, &[("icd-simplify", "")]);
+        let mut seconds = f64::INFINITY;
+        let mut pieces = json!(null);
+        for _ in 0..RUNS {
+            let mut copy = module.clone();
+            let start = Instant::now();
+            let cx = run_passes(&mut copy, &[("icd-egraph", "")]);
+            seconds = seconds.min(start.elapsed().as_secs_f64());
+            pieces = json!(cx.stats.last().map(|s| &s.tables["functions"]));
+        }
+        rows.push(json!({ "model": name, "operations": module.funcs[0].body.ops.len(), "seconds": seconds, "pieces": pieces }));
+    }
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = info.lines().find_map(|l| l.strip_prefix("model name")).map(|l| l.trim_start_matches(['\t', ':', ' ']).to_string());
+    let record = json!({
+        "title": "icd-egraph against depth: whole pass, one thread",
+        "date": std::env::args().nth(1),
+        "cpu": cpu,
+        "command": "cargo run --release -p icd-passes --example egraph_depth",
+        "method": format!("fastest of {RUNS}"),
+        "rows": rows,
+    });
+    println!("{record:#}");
+}
