@@ -9,6 +9,7 @@ mod grids;
 mod hadamard;
 mod hessian;
 mod int8;
+mod kmeans;
 mod linalg;
 mod overflow;
 pub mod pack;
@@ -19,6 +20,7 @@ mod rtn;
 mod smoothquant;
 #[cfg(test)]
 mod testing;
+mod vptq;
 
 pub use calibration::{Calibration, CalibrationError};
 pub use fp8::Fp8;
@@ -29,3 +31,4 @@ pub use overflow::{AccumulatorProof, MayOverflow, prove_accumulator};
 pub use quantizer::*;
 pub use rtn::Rtn;
 pub use smoothquant::Smoothing;
+pub use vptq::{VectorBook, VectorQuantized, Vptq};

@@ -43,6 +43,18 @@ pub(crate) fn refine<T: Real>(
     });
 }
 
+/// G += H[:, start..end] · delta for the rows of G outside start..end.
+pub(crate) fn spread<T: Real>(h: &[T], k: usize, g: &mut [T], delta: &[T], (start, end): (usize, usize), width: usize) {
+    let delta = (&delta[..(end - start) * width], width, false);
+    let (above, rest) = g.split_at_mut(start * width);
+    let mut c = Gemm { c: above, m: start, n: width, ldc: width };
+    gemm(&mut c, (&h[start..], k, false), delta, end - start, T::of(1.0));
+    if end < k {
+        let mut c = Gemm { c: &mut rest[(end - start) * width..], m: k - end, n: width, ldc: width };
+        gemm(&mut c, (&h[end * k + start..], k, false), delta, end - start, T::of(1.0));
+    }
+}
+
 struct Job<'a, T> {
     weight: Matrix<'a>,
     fit: Fit,
@@ -131,23 +143,10 @@ impl<T: Real> Job<'_, T> {
             }
             if moved {
                 changed = true;
-                self.spread(g, &delta, start, end, width);
+                spread(self.h, k, g, &delta, (start, end), width);
             }
         }
         changed
-    }
-
-    /// G += H[:, start..end] · delta for the rows outside start..end.
-    fn spread(&self, g: &mut [T], delta: &[T], start: usize, end: usize, width: usize) {
-        let k = self.order.len();
-        let delta = (&delta[..(end - start) * width], width, false);
-        let (above, rest) = g.split_at_mut(start * width);
-        let mut c = Gemm { c: above, m: start, n: width, ldc: width };
-        gemm(&mut c, (&self.h[start..], k, false), delta, end - start, T::of(1.0));
-        if end < k {
-            let mut c = Gemm { c: &mut rest[(end - start) * width..], m: k - end, n: width, ldc: width };
-            gemm(&mut c, (&self.h[end * k + start..], k, false), delta, end - start, T::of(1.0));
-        }
     }
 
     #[inline(always)]
@@ -185,7 +184,7 @@ impl<T: Real> Job<'_, T> {
                 ha.chunks_exact(width).zip(g[start * width..].chunks_exact_mut(width)).for_each(|(ha, g)| {
                     ha.iter().zip(&step).zip(g).for_each(|((h, s), g)| *g += *h * *s);
                 });
-                self.spread(g, &a, start, end, width);
+                spread(self.h, k, g, &a, (start, end), width);
             }
         }
     }
