@@ -24,7 +24,7 @@ use crate::{
     refine,
 };
 use half::f16;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// GPTQ.
@@ -146,8 +146,9 @@ impl Gptq {
         let strips: Vec<Result<Strip<T>, QuantError>> = starts
             .par_iter()
             .map(|&first| {
-                let job = Job { weight, first, width: STRIP.min(n - first), fit, factor: &factor, group_of: &group_of, dead: &dead };
-                arch.dispatch(|| job.run(self.static_groups))
+                let width = STRIP.min(n - first);
+                let from_original = self.static_groups;
+                arch.dispatch(Job { weight, first, width, fit, factor: &factor, group_of: &group_of, dead: &dead, from_original })
             })
             .collect();
         let mut strips = strips.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -190,11 +191,21 @@ struct Job<'a, T> {
     factor: &'a Factor<T>,
     group_of: &'a [usize],
     dead: &'a [bool],
+    from_original: bool,
+}
+
+impl<T: Real> WithSimd for Job<'_, T> {
+    type Output = Result<Strip<T>, QuantError>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        self.run()
+    }
 }
 
 impl<T: Real> Job<'_, T> {
     #[inline(always)]
-    fn run(&self, from_original: bool) -> Result<Strip<T>, QuantError> {
+    fn run(&self) -> Result<Strip<T>, QuantError> {
         let (k, width, grid) = (self.factor.k, self.width, self.fit.grid);
         let (ut, order) = (&self.factor.ut, &self.factor.order);
         let mut w = vec![T::default(); k * width];
@@ -214,7 +225,7 @@ impl<T: Real> Job<'_, T> {
             zeros: vec![T::default(); groups * width],
             loss: 0.0,
         };
-        if from_original {
+        if self.from_original {
             self.static_grids(&w, &cost, &mut out)?;
         }
         let (low, high) = range::<T>(grid);
@@ -223,7 +234,7 @@ impl<T: Real> Job<'_, T> {
             let end = (start + BLOCK).min(k);
             for c in start..end {
                 let group = self.group_of[order[c]];
-                if !from_original && c % grid.group_size == 0 {
+                if !self.from_original && c % grid.group_size == 0 {
                     let members = c..(c + grid.group_size).min(k);
                     let found = self.fit.group(&w[c * width..members.end * width], width, &cost[members], (group, self.first))?;
                     store(&mut out, group, &found);

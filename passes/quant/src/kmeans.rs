@@ -8,7 +8,7 @@
 //!
 //! Sums over clusters are taken in f64 over a fixed division of the vectors, so the result does not depend on the number of threads.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Vectors searched together.
@@ -45,18 +45,7 @@ impl Codebook {
 
     /// The nearest centroid of each vector of `xs`.
     pub(crate) fn nearest(&self, xs: &[f32], out: &mut [u32]) {
-        macro_rules! lengths {
-            ($($v:literal)*) => {
-                match self.v {
-                    $($v => self.nearest_of::<$v>(xs, out),)*
-                    _ => unreachable!("vectors are at most {MAX_VECTOR} long"),
-                }
-            };
-        }
-        Arch::new().dispatch(
-            #[inline(always)]
-            || lengths!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16),
-        );
+        Arch::new().dispatch(Search { book: self, xs, out });
     }
 
     #[inline(always)]
@@ -94,6 +83,30 @@ impl Codebook {
             }
             out.copy_from_slice(&index[..out.len()]);
         }
+    }
+}
+
+/// A search to be run with the machine's vector instructions.
+struct Search<'a> {
+    book: &'a Codebook,
+    xs: &'a [f32],
+    out: &'a mut [u32],
+}
+
+impl WithSimd for Search<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        macro_rules! lengths {
+            ($($v:literal)*) => {
+                match self.book.v {
+                    $($v => self.book.nearest_of::<$v>(self.xs, self.out),)*
+                    _ => unreachable!("vectors are at most {MAX_VECTOR} long"),
+                }
+            };
+        }
+        lengths!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     real::Real,
 };
 use half::f16;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Channels between two matrix products.
@@ -38,8 +38,7 @@ pub(crate) fn refine<T: Real>(
     let h: Vec<T> = hessian::damped(h, &order, damping);
     let arch = Arch::new();
     strips.par_iter_mut().for_each(|strip| {
-        let job = Job { weight, fit, h: &h, order: &order, group_of, dead };
-        arch.dispatch(|| job.run(strip, sweeps));
+        arch.dispatch(Run { job: Job { weight, fit, h: &h, order: &order, group_of, dead }, strip, sweeps });
     });
 }
 
@@ -63,6 +62,22 @@ struct Job<'a, T> {
     order: &'a [usize],
     group_of: &'a [usize],
     dead: &'a [bool],
+}
+
+/// The descent on one strip, to be run with the machine's vector instructions.
+struct Run<'a, T> {
+    job: Job<'a, T>,
+    strip: &'a mut Strip<T>,
+    sweeps: usize,
+}
+
+impl<T: Real> WithSimd for Run<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.job.run(self.strip, self.sweeps);
+    }
 }
 
 impl<T: Real> Job<'_, T> {

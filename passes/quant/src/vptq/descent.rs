@@ -11,7 +11,7 @@ use crate::{
     linalg::{Gemm, gemm},
     refine::spread,
 };
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Channels between two matrix products.
@@ -40,10 +40,7 @@ pub(super) fn descend(layout: &Layout<'_>, h: &[f32], damping: f64, books: &mut 
             strips.par_iter_mut().for_each(|s| set_values(layout, books, s));
         }
         strips.par_iter_mut().zip(&mut g).for_each(|(s, g)| {
-            arch.dispatch(
-                #[inline(always)]
-                || recode(layout, &h, books, s, g),
-            );
+            arch.dispatch(Recode { layout, h: &h, books, strip: s, g });
         });
         g = strips.par_iter().map(|s| slope(layout, &h, s)).collect();
         loss = total(layout, strips, &g);
@@ -182,6 +179,24 @@ fn fit_centroids(layout: &Layout<'_>, h: &[f32], books: &mut [Stages], strips: &
             |b: &Codebook, by: &[f64]| Codebook::new(b.v, b.centroids.iter().zip(by).map(|(c, m)| (f64::from(*c) + m) as f32).collect());
         stages.main = shifted(&stages.main, main);
         stages.residual = stages.residual.as_ref().map(|b| shifted(b, residual));
+    }
+}
+
+/// One round of index choice in a strip, to be run with the machine's vector instructions.
+struct Recode<'a, 'b> {
+    layout: &'a Layout<'b>,
+    h: &'a [f32],
+    books: &'a [Stages],
+    strip: &'a mut Strip,
+    g: &'a mut [f32],
+}
+
+impl WithSimd for Recode<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        recode(self.layout, self.h, self.books, self.strip, self.g);
     }
 }
 

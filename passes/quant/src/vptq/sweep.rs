@@ -7,7 +7,7 @@ use crate::{
     linalg::{Gemm, gemm},
 };
 use half::f16;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Channels between two matrix products.
@@ -137,10 +137,7 @@ impl<'a> Layout<'a> {
             .par_iter()
             .map(|&first| {
                 let width = self.strip.min(self.weight.n - first);
-                arch.dispatch(
-                    #[inline(always)]
-                    || self.sweep_strip(books, first, width),
-                )
+                arch.dispatch(Pass { layout: self, books, first, width })
             })
             .collect()
     }
@@ -199,6 +196,23 @@ impl<'a> Layout<'a> {
         }
         out.targets = w;
         out
+    }
+}
+
+/// The pass over one strip, to be run with the machine's vector instructions.
+struct Pass<'a, 'b> {
+    layout: &'a Layout<'b>,
+    books: &'a [Stages],
+    first: usize,
+    width: usize,
+}
+
+impl WithSimd for Pass<'_, '_> {
+    type Output = Strip;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Strip {
+        self.layout.sweep_strip(self.books, self.first, self.width)
     }
 }
 
