@@ -18,6 +18,7 @@ mod real;
 mod refine;
 mod rtn;
 mod smoothquant;
+mod sparse24;
 #[cfg(test)]
 mod testing;
 mod vptq;
@@ -31,4 +32,5 @@ pub use overflow::{AccumulatorProof, MayOverflow, prove_accumulator};
 pub use quantizer::*;
 pub use rtn::Rtn;
 pub use smoothquant::Smoothing;
+pub use sparse24::{Pattern, Sparse, Sparsifier};
 pub use vptq::{VectorBook, VectorQuantized, Vptq};
