@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod eval;
 pub mod kernel;
+pub mod permute;
 
 use crate::check::{self, CheckArgs};
 use clap::{Parser, Subcommand};
@@ -25,6 +26,8 @@ enum Command {
     Eval(EvalCommand),
     /// Write a matrix-product kernel as files that any program can launch.
     Kernel(kernel::KernelArgs),
+    /// Search an order of channels: for co-access, for tiles, or for 2:4 pruning.
+    Permute(permute::PermuteArgs),
     /// Say what this machine has for compiling and running, and what is missing.
     Doctor,
 }
@@ -41,6 +44,7 @@ pub fn main() -> i32 {
         Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Eval(EvalCommand::Embeddings(args)) => eval::embeddings(&args),
         Command::Kernel(args) => kernel::run(&args),
+        Command::Permute(args) => permute::run(&args),
         Command::Doctor => doctor::run(),
     };
     match outcome {

@@ -5,5 +5,6 @@ mod determinism;
 mod end_to_end;
 mod hostile_programs;
 mod hostile_weights;
+mod permute;
 mod programs;
 mod tool;

@@ -46,6 +46,11 @@ pub(crate) fn icd_opt<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Outcome {
     run(Path::new(env!("CARGO_BIN_EXE_icd-opt")), arguments)
 }
 
+/// Runs `icd` with the given arguments and no standard input.
+pub(crate) fn icd<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Outcome {
+    run(Path::new(env!("CARGO_BIN_EXE_icd")), arguments)
+}
+
 /// Runs `icd-run`, which cargo puts beside this package's own tools.
 pub(crate) fn icd_run<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Outcome {
     run(&Path::new(env!("CARGO_BIN_EXE_icd-opt")).with_file_name("icd-run"), arguments)

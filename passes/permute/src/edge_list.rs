@@ -18,7 +18,7 @@ const MAX_LINE_BYTES: u64 = 1 << 10;
 /// The file cannot be read or unpacked, a line is malformed, the header promises another number of edges than there are, or the graph is
 /// invalid as [`Graph::new`] says.
 pub fn read_edge_list(path: &Path) -> Result<Graph, PermuteError> {
-    let io = |source| PermuteError::Io { path: path.into(), source };
+    let io = |cause| PermuteError::Io { path: path.into(), cause };
     let file = BufReader::new(File::open(path).map_err(io)?);
     if path.extension().is_some_and(|e| e == "xz") {
         parse(path, BufReader::with_capacity(1 << 16, XzReader::new(file, true)))

@@ -49,4 +49,17 @@ impl Matrix {
     pub fn at(&self, r: usize, c: usize) -> f32 {
         self.data[r * self.columns + c]
     }
+
+    /// Matrices of the same columns one above the other: their columns then share one permutation, as layers do that read one residual stream.
+    ///
+    /// # Errors
+    /// The numbers of columns differ, or there is no matrix.
+    pub fn stacked(matrices: &[&Matrix]) -> Result<Self, PermuteError> {
+        let columns = matrices.first().map(|m| m.columns).ok_or_else(|| PermuteError::Argument("no matrix to stack".into()))?;
+        if let Some(other) = matrices.iter().find(|m| m.columns != columns) {
+            return Err(PermuteError::Argument(format!("matrices of {columns} and of {} columns share no permutation", other.columns)));
+        }
+        let rows = matrices.iter().map(|m| m.rows).sum();
+        Ok(Matrix { rows, columns, data: matrices.iter().flat_map(|m| &m.data).copied().collect() })
+    }
 }

@@ -1,7 +1,9 @@
 //! How permutations are searched, one method a file.
 
 mod assignment;
+pub mod blocks;
 mod fiedler;
+pub mod groups;
 mod insertion;
 mod keep_table;
 mod louvain;

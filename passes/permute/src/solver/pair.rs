@@ -167,3 +167,50 @@ fn argmax_less(values: &[f32], penalty: &[f32]) -> usize {
     let top = lanes.iter().fold(f32::NEG_INFINITY, |m, &l| if l > m { l } else { m });
     values.iter().zip(penalty).position(|(&v, &p)| v - 2.0 * p == top).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::tiles::inside;
+    use crate::{Edge, Random};
+
+    #[test]
+    fn what_an_exchange_says_it_gained_is_gained() {
+        let mut random = Random::new(4);
+        for case in 0..60 {
+            let (tile, short) = (1 + random.below(24), case % 3 == 0);
+            let n = 3 * tile - if short { random.below(tile) } else { 0 };
+            let edges: Vec<Edge> = (0..n * 4)
+                .map(|_| Edge { a: random.below(n) as u32, b: random.below(n) as u32, weight: random.below(9) as f32 })
+                .filter(|e| e.a != e.b)
+                .collect();
+            let graph = Graph::new(n, &edges).unwrap();
+            let mut order: Vec<u32> = (0..n as u32).collect();
+            random.shuffle(&mut order);
+            let mut position = vec![0; n];
+            order.iter().enumerate().for_each(|(p, &v)| position[v as usize] = p as u32);
+            let tiles = |order: &[u32]| {
+                let mut tiles = vec![0; n];
+                order.iter().enumerate().for_each(|(p, &v)| tiles[v as usize] = (p / tile) as u32);
+                tiles
+            };
+            let mut search = PairSearch::new(tile);
+            for (a, b) in [(0, 1), (1, 2), (0, 2)] {
+                let range = |t: usize| (t * tile, tile.min(n - t * tile));
+                let before = inside(&graph, &tiles(&order));
+                if let Some((gain, vertices)) = search.improve(&graph, &order, &position, range(a), range(b)) {
+                    let positions = (range(a).0..range(a).0 + range(a).1).chain(range(b).0..range(b).0 + range(b).1);
+                    for (p, v) in positions.zip(vertices) {
+                        order[p] = v;
+                        position[v as usize] = p as u32;
+                    }
+                    assert!(gain > 0.0);
+                    assert_eq!(inside(&graph, &tiles(&order)), before + f64::from(gain));
+                    let mut seen = order.clone();
+                    seen.sort_unstable();
+                    assert!(seen.iter().enumerate().all(|(i, &v)| i == v as usize));
+                }
+            }
+        }
+    }
+}

@@ -5,4 +5,5 @@ mod permutations;
 mod shared_graphs;
 mod support;
 mod tiles_and_order;
+mod transforms;
 mod two_four;
