@@ -2,6 +2,7 @@
 //!
 //! [`Quantizer`] is what every algorithm implements; [`Rtn`] is round-to-nearest. [`Calibration`] collects what a layer reads.
 
+mod awq;
 mod calibration;
 mod fp8;
 mod gptq;
@@ -10,6 +11,7 @@ mod hadamard;
 mod hessian;
 mod int8;
 mod kmeans;
+mod kv;
 mod linalg;
 mod overflow;
 pub mod pack;
@@ -23,11 +25,13 @@ mod sparse24;
 mod testing;
 mod vptq;
 
+pub use awq::ActivationAware;
 pub use calibration::{Calibration, CalibrationError};
 pub use fp8::Fp8;
 pub use gptq::Gptq;
 pub use hadamard::Rotation;
 pub use int8::TokenGrid;
+pub use kv::{Eviction, KvError, KvKind, KvQuant, compact};
 pub use overflow::{AccumulatorProof, MayOverflow, prove_accumulator};
 pub use quantizer::*;
 pub use rtn::Rtn;
