@@ -1,0 +1,149 @@
+//! What a model is made of: blocks, the linear layers in them, and how a block computes. One file a family.
+
+pub mod bert;
+pub mod gpt2;
+pub mod llama;
+pub mod mamba;
+
+use crate::config::Config;
+use crate::error::{CheckpointError, Result};
+use crate::folder::ModelFolder;
+use crate::ops::elementwise::Activation;
+use crate::ops::matmul::Order;
+use crate::rows::{Batch, Rows};
+use std::sync::Arc;
+
+/// A linear layer that can be quantized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearSpec {
+    /// Name in the folder, without `.weight`.
+    pub name: String,
+    /// Input channels.
+    pub k: usize,
+    /// Output channels.
+    pub n: usize,
+    /// How the weight is stored.
+    pub order: Order,
+    /// What it reads, unique in its block: layers with the same input share its statistics.
+    pub input: &'static str,
+}
+
+/// What a block computes with: parameters and linear layers, as they are stored, or quantized, or observed.
+pub trait Weights: Sync {
+    /// A parameter that is not the weight of a linear layer.
+    ///
+    /// # Errors
+    /// It is missing or of another shape.
+    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>>;
+
+    /// Applies a linear layer with its bias to rows of activations.
+    ///
+    /// # Errors
+    /// Its tensors are missing or damaged.
+    fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows>;
+}
+
+/// A family of models, set up from a folder.
+pub trait Architecture: Send + Sync {
+    /// Name of the family.
+    fn name(&self) -> &'static str;
+    /// Number of blocks.
+    fn blocks(&self) -> usize;
+    /// The linear layers of a block, in the order in which they run.
+    fn linears(&self, block: usize) -> Vec<LinearSpec>;
+    /// Tokens that a sequence may have, if there is a limit.
+    fn context(&self) -> Option<usize>;
+    /// Activations that enter the first block.
+    ///
+    /// # Errors
+    /// A tensor is missing or a token is beyond the vocabulary.
+    fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows>;
+    /// Runs a block.
+    ///
+    /// # Errors
+    /// Those of `weights`.
+    fn block(&self, index: usize, batch: &Batch, weights: &dyn Weights, x: Rows) -> Result<Rows>;
+    /// What follows the last block and precedes the head.
+    ///
+    /// # Errors
+    /// Those of `weights`.
+    fn finish(&self, weights: &dyn Weights, x: Rows) -> Result<Rows>;
+    /// Name and shape `[vocabulary, width]` of the matrix that turns activations into logits; none for encoders.
+    fn head(&self) -> Option<(String, [usize; 2])>;
+}
+
+/// Reads the family of a folder from its `config.json`.
+///
+/// # Errors
+/// The family is not supported, or a field is missing or wrong.
+pub fn architecture(folder: &ModelFolder) -> Result<Box<dyn Architecture>> {
+    let kind = folder.config().text_or("model_type", "")?;
+    Ok(match kind {
+        "bert" => Box::new(bert::Bert::new(folder)?),
+        "gpt2" => Box::new(gpt2::Gpt2::new(folder)?),
+        "llama" | "mistral" | "qwen2" | "qwen3" => Box::new(llama::Llama::new(folder)?),
+        "mamba" => Box::new(mamba::Mamba::new(folder)?),
+        other => {
+            let what = format!("model_type '{other}' is not supported; supported are bert, gpt2, llama, mistral, qwen2, qwen3 and mamba");
+            return Err(CheckpointError::Unsupported(format!("{}: {what}", folder.path().display())));
+        }
+    })
+}
+
+pub(crate) fn activation(config: &Config, field: &str, default: &str) -> Result<Activation> {
+    let name = config.text_or(field, default)?;
+    Activation::by_name(name).ok_or_else(|| config.wrong(field, &format!("is '{name}', which is not supported")))
+}
+
+/// Rows `ids` of the embedding matrix `name` of shape `[vocabulary, width]`.
+pub(crate) fn gather(folder: &ModelFolder, name: &str, shape: [usize; 2], ids: impl Iterator<Item = usize>) -> Result<Rows> {
+    let literal = folder.tensor(name)?;
+    let found = literal.ty().shape().unwrap_or_default();
+    if found != shape {
+        return Err(folder.wrong(name, format!("has shape {found:?}; config.json asks for {shape:?}")));
+    }
+    let bytes = literal.to_row_reader().ok_or_else(|| folder.wrong(name, format!("is of {}, not of floats", literal.ty().dtype)))?;
+    let mut out = Rows { width: shape[1], data: Vec::new() };
+    for id in ids {
+        if id >= shape[0] {
+            return Err(folder.wrong(name, format!("has {} rows; token {id} needs more: tokenizer and model do not belong together", shape[0])));
+        }
+        bytes.read(id, shape[1], &mut out.data);
+    }
+    Ok(out)
+}
+
+pub(crate) fn add(x: &mut Rows, y: &Rows) {
+    x.data.iter_mut().zip(&y.data).for_each(|(x, y)| *x += y);
+}
+
+trait RowReader {
+    fn to_row_reader(&self) -> Option<FloatRows<'_>>;
+}
+
+/// Rows of a mapped matrix of floats, widened as they are read.
+struct FloatRows<'a> {
+    bytes: &'a [u8],
+    dtype: icd_core::DType,
+}
+
+impl RowReader for icd_core::Literal {
+    fn to_row_reader(&self) -> Option<FloatRows<'_>> {
+        use icd_core::DType;
+        let dtype = self.ty().dtype;
+        (matches!(dtype, DType::F16 | DType::BF16 | DType::F32) && !self.is_splat()).then(|| FloatRows { bytes: self.stored_bytes(), dtype })
+    }
+}
+
+impl FloatRows<'_> {
+    fn read(&self, row: usize, width: usize, out: &mut Vec<f32>) {
+        use icd_core::DType;
+        let size = self.dtype.bytes();
+        let bytes = &self.bytes[row * width * size..][..width * size];
+        match self.dtype {
+            DType::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
+            DType::BF16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
+            _ => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
+        }
+    }
+}
