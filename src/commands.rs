@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// Run the checks that MLIR files carry.
     Check(CheckArgs),
-    /// Measure what a compiled model is worth.
+    /// Measure what a compiled or quantized model is worth.
     #[command(subcommand)]
     Eval(EvalCommand),
     /// Write a matrix-product kernel as files that any program can launch.
@@ -34,8 +34,10 @@ enum Command {
 
 #[derive(Subcommand, Debug)]
 enum EvalCommand {
-    /// Run artifacts of an embedding model on sentences and compare with reference embeddings.
+    /// Compare the sentence embeddings of a quantized encoder, or of artifacts, with those of the original.
     Embeddings(eval::EmbeddingsArgs),
+    /// Perplexity of a language model on a text.
+    Perplexity(eval::perplexity::PerplexityArgs),
 }
 
 /// Runs the tool on the process's arguments. Returns the exit status.
@@ -43,6 +45,7 @@ pub fn main() -> i32 {
     let outcome = match Cli::parse().command {
         Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Eval(EvalCommand::Embeddings(args)) => eval::embeddings(&args),
+        Command::Eval(EvalCommand::Perplexity(args)) => eval::perplexity::run(&args),
         Command::Kernel(args) => kernel::run(&args),
         Command::Permute(args) => permute::run(&args),
         Command::Doctor => doctor::run(),

@@ -1,10 +1,14 @@
-//! `icd eval embeddings`: what quantization costs an embedding model, on real sentences.
+//! `icd eval`: what quantization costs, on real text. [`perplexity`] and [`folders`] measure model folders, this file artifacts.
 //!
 //! Every artifact embeds every sentence. Each embedding is compared with the reference (cosine), and so is retrieval: the share of each sentence's
 //! nearest sentences by reference embeddings that are also nearest by the artifact's.
 
+mod folders;
+pub mod perplexity;
+
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use clap::builder::TypedValueParser;
 use icd_core::artifact::Artifact;
 use icd_core::manifest::{Target, TensorSpec};
 use icd_core::weights::WeightFile;
@@ -27,15 +31,21 @@ const WARM_UP: usize = 5;
 /// Options of `icd eval embeddings`.
 #[derive(Args, Debug)]
 pub struct EmbeddingsArgs {
+    /// Two model folders: the original and a quantized one.
+    #[arg(value_name = "DIR OUT", num_args = 2, required_unless_present = "artifacts", conflicts_with_all = ["artifacts", "report"])]
+    folders: Vec<PathBuf>,
     /// Artifact of the model; may be given several times.
-    #[arg(long = "artifact", required = true)]
+    #[arg(long = "artifact", requires_all = ["reference", "tokenizer"])]
     artifacts: Vec<PathBuf>,
-    /// Safetensors file with the reference `embeddings` [sentences, hidden] in f32.
-    #[arg(long)]
+    /// With artifacts: safetensors file with the reference `embeddings` [sentences, hidden] in f32.
+    #[arg(long, default_value = "", hide_default_value = true)]
     reference: PathBuf,
-    /// The model's `tokenizer.json`.
-    #[arg(long)]
+    /// With artifacts: the model's `tokenizer.json`.
+    #[arg(long, default_value = "", hide_default_value = true)]
     tokenizer: PathBuf,
+    /// With folders: tokens a sentence may have; the folder's own limit by default.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..).map(|v| v as usize))]
+    max_tokens: Option<usize>,
     /// Sentences, one a line.
     #[arg(long)]
     text: PathBuf,
@@ -48,6 +58,12 @@ pub struct EmbeddingsArgs {
     /// Write a self-contained HTML report.
     #[arg(long)]
     report: Option<PathBuf>,
+}
+
+/// A bar that shows how many `items` are done and the time left, and nothing where standard error is no terminal.
+pub(crate) fn bar(items: &str) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template(&format!("{{msg}} {{bar:40}} {{pos}}/{{len}} {items}, {{eta}} left"))?;
+    Ok(ProgressBar::new(0).with_style(style))
 }
 
 /// What one artifact is worth.
@@ -68,6 +84,9 @@ struct Outcome {
 /// # Errors
 /// A file is missing or does not fit the others.
 pub fn embeddings(args: &EmbeddingsArgs) -> anyhow::Result<i32> {
+    if args.artifacts.is_empty() {
+        return folders::run(args);
+    }
     let text = std::fs::read_to_string(&args.text).with_context(|| args.text.display().to_string())?;
     let sentences: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     let reference = read_reference(&args.reference, sentences.len())?;
