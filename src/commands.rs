@@ -4,6 +4,7 @@ pub mod doctor;
 pub mod eval;
 pub mod kernel;
 pub mod permute;
+pub mod quantize;
 
 use crate::check::{self, CheckArgs};
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ enum Command {
     /// Measure what a compiled or quantized model is worth.
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Quantize a model folder.
+    Quantize(Box<quantize::QuantizeArgs>),
     /// Write a matrix-product kernel as files that any program can launch.
     Kernel(kernel::KernelArgs),
     /// Search an order of channels: for co-access, for tiles, or for 2:4 pruning.
@@ -46,6 +49,7 @@ pub fn main() -> i32 {
         Command::Check(args) => check::run(&args, &mut std::io::stdout().lock()).map_err(Into::into),
         Command::Eval(EvalCommand::Embeddings(args)) => eval::embeddings(&args),
         Command::Eval(EvalCommand::Perplexity(args)) => eval::perplexity::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Kernel(args) => kernel::run(&args),
         Command::Permute(args) => permute::run(&args),
         Command::Doctor => doctor::run(),

@@ -70,7 +70,7 @@ pub fn embed(folder: &ModelFolder, batch: &Batch, progress: &mut dyn FnMut(usize
         let what = format!("{} models are language models; use 'icd eval perplexity'", arch.name());
         return Err(CheckpointError::Unsupported(what));
     }
-    let (pooling, weights, mut out) = (pooling(folder)?, FolderWeights::new(folder), Vec::new());
+    let (pooling, weights, mut out) = (pooling(folder)?, FolderWeights::new(folder)?, Vec::new());
     for part in batch.split(run::STEP_TOKENS) {
         run::model(folder, arch.as_ref(), &weights, &part, |part, x| {
             for range in part.sequences() {

@@ -2,10 +2,11 @@
 
 use crate::arch::LinearSpec;
 use crate::error::Result;
-use crate::folder::ModelFolder;
-use crate::layout;
+use crate::layout::formats::Formats;
+use crate::layout::{self, Tensors};
 use crate::ops::matmul::{Order, linear};
 use crate::rows::Rows;
+use icd_quant::{Rotation, TokenGrid};
 use rayon::prelude::*;
 
 /// What is done to the input of a linear layer before it meets the weight.
@@ -13,6 +14,8 @@ use rayon::prelude::*;
 pub struct InputTransform {
     /// Factors on the input channels; the stored weight is divided by them.
     pub scale: Option<Vec<f32>>,
+    /// Rotation of the input channels, after the factors; the stored weight is rotated back.
+    pub rotation: Option<Rotation>,
     /// Bits of the dynamic, symmetric, per-token rounding of activations.
     pub bits: Option<u8>,
 }
@@ -20,29 +23,41 @@ pub struct InputTransform {
 impl InputTransform {
     /// Whether the input reaches the weight as it is.
     pub fn is_identity(&self) -> bool {
-        self.scale.is_none() && self.bits.is_none()
+        self.scale.is_none() && self.rotation.is_none() && self.bits.is_none()
     }
 
     /// Applies the transform to rows of activations.
     pub fn apply(&self, x: &Rows) -> Rows {
-        let mut out = x.clone();
-        out.data.par_chunks_mut(x.width.max(1)).with_min_len(16).for_each(|row| {
-            if let Some(scale) = &self.scale {
-                row.iter_mut().zip(scale).for_each(|(v, s)| *v *= s);
-            }
-            if let Some(bits) = self.bits {
-                round_token(row, bits);
-            }
-        });
+        let mut out = self.map(x);
+        if let Some(bits) = self.bits {
+            TokenGrid::new(bits).round_rows(&mut out.data, x.width);
+        }
         out
     }
-}
 
-/// Rounds a token's activations to `bits` bits: s = max|x| / (2^(b−1) − 1), x ← s·clamp(round(x/s), −2^(b−1), 2^(b−1) − 1).
-fn round_token(row: &mut [f32], bits: u8) {
-    let top = ((1u32 << (bits - 1)) - 1) as f32;
-    let scale = row.iter().fold(0f32, |a, b| a.max(b.abs())).max(1e-8) / top;
-    row.iter_mut().for_each(|v| *v = (*v / scale).round_ties_even().clamp(-top - 1.0, top) * scale);
+    /// The exact part of the transform: factors and rotation, no rounding.
+    pub fn map(&self, x: &Rows) -> Rows {
+        let mut out = x.clone();
+        if let Some(scale) = &self.scale {
+            out.data.par_chunks_mut(x.width.max(1)).with_min_len(16).for_each(|row| row.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
+        }
+        if let Some(rotation) = &self.rotation {
+            rotation.rotate_rows(&mut out.data);
+        }
+        out
+    }
+
+    /// The weight `[k][n]` that goes with the transformed input: `map(x) · map_weight(W) = x · W`.
+    pub fn map_weight(&self, weight: &[f32], n: usize) -> Vec<f32> {
+        let mut out = weight.to_vec();
+        if let Some(scale) = &self.scale {
+            out.chunks_mut(n.max(1)).zip(scale).for_each(|(row, s)| row.iter_mut().for_each(|w| *w /= s));
+        }
+        match &self.rotation {
+            Some(rotation) => rotation.rotate_weight(&out, n).unwrap_or(out),
+            None => out,
+        }
+    }
 }
 
 /// A linear layer in f32.
@@ -65,13 +80,13 @@ impl Layer {
     ///
     /// # Errors
     /// A tensor is missing, damaged or of another shape.
-    pub fn read(folder: &ModelFolder, spec: &LinearSpec) -> Result<Self> {
+    pub fn read(source: &dyn Tensors, formats: &Formats, spec: &LinearSpec) -> Result<Self> {
         let bias_name = format!("{}.bias", spec.name);
-        let bias = match folder.tensor_type(&bias_name) {
-            Some(_) => Some(folder.floats(&bias_name, &[spec.n])?),
-            None => None,
+        let bias = match source.has(&bias_name) {
+            true => Some(layout::floats(source, &bias_name, &[spec.n])?),
+            false => None,
         };
-        let (order, weight, input) = layout::read(folder, spec)?;
+        let (order, weight, input) = layout::read(source, formats, spec)?;
         Ok(Layer { n: spec.n, order, weight, bias, input })
     }
 

@@ -63,7 +63,7 @@ pub fn perplexity(
     let batch = Batch::new(tokens.chunks_exact(context).take(count));
     let head = folder.floats(&head, &shape)?;
     let targets = tokens.get(1..=count * context).unwrap_or_default();
-    let weights = FolderWeights::new(folder);
+    let weights = FolderWeights::new(folder)?;
     let (mut losses, mut done) = (Vec::with_capacity(count * context), 0);
     progress(0, count);
     for part in batch.split(run::STEP_TOKENS * 4) {

@@ -4,6 +4,7 @@ use crate::arch::{Architecture, LinearSpec, Weights};
 use crate::error::{CheckpointError, Result};
 use crate::folder::ModelFolder;
 use crate::layer::Layer;
+use crate::layout::formats::Formats;
 use crate::rows::{Batch, Rows};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ const BETWEEN_BYTES: usize = 256 << 20;
 /// The weights of a folder, read when first used.
 pub struct FolderWeights<'f> {
     folder: &'f ModelFolder,
+    formats: Formats,
     kept: Mutex<Kept>,
 }
 
@@ -29,9 +31,12 @@ struct Kept {
 }
 
 impl<'f> FolderWeights<'f> {
-    /// Nothing is read yet.
-    pub fn new(folder: &'f ModelFolder) -> Self {
-        FolderWeights { folder, kept: Mutex::default() }
+    /// Reads nothing but how the layers are stored.
+    ///
+    /// # Errors
+    /// As [`Formats::read`].
+    pub fn new(folder: &'f ModelFolder) -> Result<Self> {
+        Ok(FolderWeights { folder, formats: Formats::read(folder.config())?, kept: Mutex::default() })
     }
 
     /// Reads a layer or finds it among those read before.
@@ -46,7 +51,7 @@ impl<'f> FolderWeights<'f> {
         if kept.bytes > KEEP_BYTES {
             *kept = Kept::default();
         }
-        let layer = Arc::new(Layer::read(self.folder, spec)?);
+        let layer = Arc::new(Layer::read(self.folder, &self.formats, spec)?);
         kept.bytes += layer.weight.len() * 4;
         kept.layers.insert(spec.name.clone(), layer.clone());
         Ok(layer)

@@ -1,0 +1,109 @@
+//! Which map the input of some layers goes through before it is rounded: none, SmoothQuant's factors, or QuaRot's rotation.
+
+use crate::layer::InputTransform;
+use crate::ops::matmul::{Order, linear};
+use crate::rows::Rows;
+use crate::scheme::Scheme;
+use crate::statistics::Input;
+use icd_quant::{Grid, Matrix, QuantError, Quantizer, Rotation, Rtn, Smoothing};
+use serde::Serialize;
+use std::str::FromStr;
+
+/// Exponents that are tried.
+const ALPHAS: [f32; 6] = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
+/// Seed of the rotations' signs.
+pub const SEED: u64 = 1;
+
+/// The choice of maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preprocess {
+    /// No map.
+    #[default]
+    None,
+    /// Factors on the channels, their exponent searched for each input.
+    Smoothquant,
+    /// A randomized Hadamard rotation.
+    Quarot,
+    /// Whichever of these costs the layers the least output error.
+    Auto,
+}
+
+impl FromStr for Preprocess {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "none" => Ok(Preprocess::None),
+            "smoothquant" => Ok(Preprocess::Smoothquant),
+            "quarot" => Ok(Preprocess::Quarot),
+            "auto" => Ok(Preprocess::Auto),
+            _ => Err(format!("'{text}' is not one of none, smoothquant, quarot, auto")),
+        }
+    }
+}
+
+impl Preprocess {
+    /// The map for the layers with `weights` (`[k][n]`) that read `input`, and its name for the report.
+    ///
+    /// # Errors
+    /// Weights that cannot be rounded at all.
+    pub fn choose(
+        self,
+        input: &Input,
+        weights: &[Matrix<'_>],
+        scheme: Scheme,
+        grid: Grid,
+    ) -> std::result::Result<(InputTransform, String), QuantError> {
+        let k = input.sample.width;
+        let plain = InputTransform { bits: scheme.activation_bits, ..InputTransform::default() };
+        let mut candidates = vec![(plain.clone(), "none".to_string())];
+        if matches!(self, Preprocess::Smoothquant | Preprocess::Auto) {
+            for alpha in ALPHAS {
+                let scale = Smoothing::new(&input.calibration, weights, alpha)?.scales.into_iter().map(|s| 1.0 / s).collect();
+                candidates.push((InputTransform { scale: Some(scale), ..plain.clone() }, format!("smoothquant α {alpha}")));
+            }
+        }
+        if matches!(self, Preprocess::Quarot | Preprocess::Auto) {
+            let rotation = Rotation::new(k, Some(SEED));
+            let name = if rotation.is_full() { "hadamard".to_string() } else { format!("hadamard in blocks of {}", rotation.block()) };
+            candidates.push((InputTransform { rotation: Some(rotation), ..plain }, name));
+        }
+        if self == Preprocess::Quarot {
+            candidates.remove(0);
+        }
+        let mut best: Option<(f64, (InputTransform, String))> = None;
+        if let [_] = candidates.as_slice() {
+            return candidates.pop().ok_or_else(|| QuantError::Argument("no map".into()));
+        }
+        for candidate in candidates {
+            let mut error = 0.0;
+            for w in weights {
+                let mapped = candidate.0.map_weight(w.data, w.n);
+                let rounded = Rtn.quantize(Matrix { data: &mapped, ..*w }, grid, None)?.dequantize(w.n);
+                error += output_error(input, *w, &candidate.0, &rounded);
+            }
+            if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                best = Some((error, candidate));
+            }
+        }
+        best.map(|(_, candidate)| candidate).ok_or_else(|| QuantError::Argument("no map".into()))
+    }
+}
+
+/// Squared error of `transform(x) · rounded` relative to `x · weight` over the sample rows.
+pub fn output_error(input: &Input, weight: Matrix<'_>, transform: &InputTransform, rounded: &[f32]) -> f64 {
+    let exact = linear(&input.sample, weight.data, weight.n, Order::InputMajor, None);
+    let mapped: Rows = if transform.is_identity() { input.sample.clone() } else { transform.apply(&input.sample) };
+    let found = linear(&mapped, rounded, weight.n, Order::InputMajor, None);
+    relative_square(&found.data, &exact.data)
+}
+
+/// Σ(a − b)² / Σb²; 0 where both are zero.
+pub fn relative_square(found: &[f32], exact: &[f32]) -> f64 {
+    let (mut error, mut energy) = (0.0, 0.0);
+    for (a, b) in found.iter().zip(exact) {
+        error += (f64::from(*a) - f64::from(*b)).powi(2);
+        energy += f64::from(*b).powi(2);
+    }
+    if error == 0.0 { 0.0 } else { error / energy }
+}

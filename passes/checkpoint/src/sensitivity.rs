@@ -1,0 +1,137 @@
+//! Bits of each layer under a budget, by what the rounding of that layer alone does to the model's output.
+//!
+//! ```text
+//! e_l   squared relative change of the final activations when only layer l is rounded to 3 bits (measured)
+//! e_l(b) = e_l · 4^(3 − b)      minimize Σ e_l(b_l)  subject to  Σ (b_l + overhead_l) · weights_l ≤ budget · weights
+//! ```
+//!
+//! From 2 bits everywhere, the layer whose next bit gains the most for its size gets it, until nothing fits the budget.
+
+use crate::arch::{Architecture, LinearSpec, Weights};
+use crate::error::{CheckpointError, Result};
+use crate::folder::ModelFolder;
+use crate::layer::{Layer, transpose};
+use crate::ops::matmul::Order;
+use crate::preprocess::relative_square;
+use crate::quantize::Options;
+use crate::rows::{Batch, Rows};
+use crate::run::{self, FolderWeights};
+use icd_quant::{Grid, Matrix, Quantizer, Rtn};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bits at which sensitivity is measured.
+const PROBE_BITS: u8 = 3;
+/// Tokens that it is measured on.
+const PROBE_TOKENS: usize = 4096;
+
+/// The bits of each layer, by name.
+///
+/// # Errors
+/// The budget is below 2 bits and their scales, or a layer cannot be rounded.
+pub fn allocate(
+    folder: &ModelFolder,
+    arch: &dyn Architecture,
+    options: &Options,
+    batch: &Batch,
+    budget: f64,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<BTreeMap<String, u8>> {
+    let probe = batch.split(PROBE_TOKENS).into_iter().next().unwrap_or_default();
+    let errors = measure(folder, arch, options, &probe, progress)?;
+    let specs: Vec<LinearSpec> = (0..arch.blocks()).flat_map(|b| arch.linears(b)).collect();
+    let total: usize = specs.iter().map(|s| s.k * s.n).sum();
+    let cost = |spec: &LinearSpec, bits: u8| {
+        let groups = spec.k.div_ceil(options.group.unwrap_or(spec.k).max(1));
+        let zero = if options.asymmetric { usize::from(bits) } else { 0 };
+        spec.k * spec.n * usize::from(bits) + groups * spec.n * (16 + zero)
+    };
+    let mut bits = vec![2u8; specs.len()];
+    let limit = budget * total as f64;
+    let mut spent: usize = specs.iter().map(|s| cost(s, 2)).sum();
+    if spent as f64 > limit {
+        let least = spent as f64 / total.max(1) as f64;
+        return Err(CheckpointError::Argument(format!("a budget of {budget} bits is below the least possible, {least:.3}")));
+    }
+    loop {
+        let mut best: Option<(f64, usize, usize)> = None;
+        for (at, spec) in specs.iter().enumerate() {
+            let Some(now) = bits.get(at).copied().filter(|b| *b < 8) else { continue };
+            let more = cost(spec, now + 1) - cost(spec, now);
+            let error = errors.get(at).copied().unwrap_or(0.0);
+            let gain = error * 4f64.powi(i32::from(PROBE_BITS) - i32::from(now)) * 0.75 / more.max(1) as f64;
+            if (spent + more) as f64 <= limit && best.is_none_or(|(g, ..)| gain > g) {
+                best = Some((gain, at, more));
+            }
+        }
+        let Some((_, at, more)) = best else { break };
+        spent += more;
+        if let Some(b) = bits.get_mut(at) {
+            *b += 1;
+        }
+    }
+    Ok(specs.into_iter().map(|s| s.name).zip(bits).collect())
+}
+
+fn measure(
+    folder: &ModelFolder,
+    arch: &dyn Architecture,
+    options: &Options,
+    batch: &Batch,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<f64>> {
+    let weights = FolderWeights::new(folder)?;
+    let mut inputs = vec![arch.embed(folder, batch)?];
+    for block in 0..arch.blocks() {
+        let next = match inputs.last() {
+            Some(x) => run::block(arch, block, batch, &weights, x)?,
+            None => break,
+        };
+        inputs.push(next);
+    }
+    let exact = inputs.pop().unwrap_or_default();
+    let exact = arch.finish(&weights, exact)?;
+    let all = (0..arch.blocks()).map(|b| arch.linears(b).len()).sum();
+    let mut errors = Vec::new();
+    for (block, input) in inputs.iter().enumerate() {
+        for spec in arch.linears(block) {
+            let one = OneRounded { inner: &weights, layer: rounded(&weights, &spec, options)?, name: &spec.name };
+            let mut x = run::block(arch, block, batch, &one, input)?;
+            for later in block + 1..arch.blocks() {
+                x = run::block(arch, later, batch, &weights, &x)?;
+            }
+            errors.push(relative_square(&arch.finish(&weights, x)?.data, &exact.data));
+            progress(errors.len(), all);
+        }
+    }
+    Ok(errors)
+}
+
+fn rounded(weights: &FolderWeights<'_>, spec: &LinearSpec, options: &Options) -> Result<Layer> {
+    let layer = weights.layer(spec)?;
+    let data = match layer.order {
+        Order::InputMajor => layer.weight.clone(),
+        Order::OutputMajor => transpose(&layer.weight, spec.n),
+    };
+    let grid = Grid { bits: PROBE_BITS, group_size: options.group.unwrap_or(spec.k).max(1), asymmetric: options.asymmetric };
+    let quantized = Rtn
+        .quantize(Matrix { k: spec.k, n: spec.n, data: &data }, grid, None)
+        .map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })?;
+    Ok(Layer { weight: quantized.dequantize(spec.n), order: Order::InputMajor, ..(*layer).clone() })
+}
+
+struct OneRounded<'a> {
+    inner: &'a FolderWeights<'a>,
+    layer: Layer,
+    name: &'a str,
+}
+
+impl Weights for OneRounded<'_> {
+    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>> {
+        self.inner.parameter(name, shape)
+    }
+
+    fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
+        if spec.name == self.name { Ok(self.layer.apply(x)) } else { self.inner.linear(spec, x) }
+    }
+}

@@ -1,0 +1,223 @@
+//! `icd quantize`: a model folder with fewer bits.
+
+use super::eval::bar;
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use icd_checkpoint::arch::{Architecture, architecture};
+use icd_checkpoint::folder::ModelFolder;
+use icd_checkpoint::layout::formats::Layout;
+use icd_checkpoint::plan::{Plan, plan};
+use icd_checkpoint::preprocess::Preprocess;
+use icd_checkpoint::quantize::{Method, Options, Report, quantize};
+use icd_checkpoint::rows::Batch;
+use icd_checkpoint::scheme::Scheme;
+use icd_checkpoint::sensitivity;
+use icd_checkpoint::text::Text;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Tokens of a calibration sentence where neither options nor folder say less.
+const SENTENCE_TOKENS: usize = 128;
+
+/// Algorithm that chooses codes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MethodName {
+    /// Round to nearest.
+    Rtn,
+    /// GPTQ as published.
+    Gptq,
+    /// GPTQ with range search and refinement sweeps.
+    GptqBest,
+}
+
+/// How the layers are stored.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LayoutName {
+    /// compressed-tensors: pack-quantized, int-quantized.
+    CompressedTensors,
+    /// GPTQ, second form.
+    Gptq,
+    /// GPTQ, first form (zero points less one).
+    GptqV1,
+}
+
+/// Options of `icd quantize`.
+#[derive(Args, Debug)]
+pub struct QuantizeArgs {
+    /// Model folder: config.json, safetensors, tokenizer.json.
+    model: PathBuf,
+    /// New folder.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Bits of weights and activations: w4a16, w8a8, w4a8, w4a4, w3a16 …
+    #[arg(long, default_value = "w4a16")]
+    scheme: Scheme,
+    /// Algorithm.
+    #[arg(long, value_enum, default_value = "gptq-best")]
+    method: MethodName,
+    /// Input channels a group; 0 for all of them. 128 by default, 0 where activations are rounded.
+    #[arg(long)]
+    group: Option<usize>,
+    /// Round channels of large activations first.
+    #[arg(long)]
+    act_order: bool,
+    /// Integer zero points.
+    #[arg(long)]
+    asym: bool,
+    /// Map of the inputs before rounding: none, smoothquant, quarot, auto.
+    #[arg(long, default_value = "none")]
+    preprocess: Preprocess,
+    /// Text that layers are calibrated on.
+    #[arg(long)]
+    calibration: Option<PathBuf>,
+    /// Sequences of it that are used: windows of a language model, lines of an encoder, spread over the text.
+    #[arg(long, default_value_t = 128)]
+    samples: usize,
+    /// Tokens a window; at most the model's context.
+    #[arg(long, default_value_t = 512)]
+    context: usize,
+    /// How layers are stored.
+    #[arg(long, value_enum, default_value = "compressed-tensors")]
+    layout: LayoutName,
+    /// Choose the bits of each layer by its sensitivity, so that a weight takes this many on average, scales and zero points included.
+    #[arg(long)]
+    bits_budget: Option<f64>,
+    /// Relative squared output error beyond which a layer gets 8 bits, or else keeps its weights.
+    #[arg(long)]
+    tolerance: Option<f64>,
+    /// Refuse a run that is estimated to need more than this many megabytes.
+    #[arg(long)]
+    max_memory: Option<usize>,
+    /// Folder of finished layers, for going on after a stop; beside the output by default.
+    #[arg(long)]
+    work: Option<PathBuf>,
+    /// Say what the run takes and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command. Returns the exit status.
+///
+/// # Errors
+/// The model, the text or the options cannot be used; no output is left.
+pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
+    let folder = ModelFolder::open(&args.model)?;
+    let arch = architecture(&folder)?;
+    let batch = match &args.calibration {
+        Some(path) => Some(read_text(args, &folder, arch.as_ref(), path)?),
+        None => None,
+    };
+    let default_group = if args.scheme.activation_bits.is_some() { 0 } else { 128 };
+    let mut options = Options {
+        scheme: args.scheme,
+        method: match args.method {
+            MethodName::Rtn => Method::Rtn,
+            MethodName::Gptq => Method::Gptq,
+            MethodName::GptqBest => Method::GptqBest,
+        },
+        group: Some(args.group.unwrap_or(default_group)).filter(|g| *g > 0),
+        asymmetric: args.asym,
+        act_order: args.act_order,
+        preprocess: args.preprocess,
+        layout: match args.layout {
+            LayoutName::CompressedTensors => Layout::CompressedTensors,
+            LayoutName::Gptq => Layout::Gptq,
+            LayoutName::GptqV1 => Layout::GptqV1,
+        },
+        tolerance: args.tolerance,
+        bits: BTreeMap::new(),
+    };
+    let tokens = batch.as_ref().map_or(0, |b| b.tokens.len());
+    let plan = plan(&folder, &options, tokens)?;
+    if args.dry_run {
+        print_plan(&plan, args.json)?;
+        return Ok(crate::opt::EXIT_OK);
+    }
+    if let Some(limit) = args.max_memory
+        && plan.memory_bytes > limit << 20
+    {
+        bail!("the run is estimated to need {} MB, more than the {limit} of --max-memory; use fewer --samples", plan.memory_bytes >> 20);
+    }
+    if let Some(budget) = args.bits_budget {
+        let Some(batch) = &batch else { bail!("--bits-budget needs text to measure sensitivity: give --calibration") };
+        let progress = bar("layers measured")?;
+        options.bits = sensitivity::allocate(&folder, arch.as_ref(), &options, batch, budget, &mut |done, all| {
+            progress.set_length(all as u64);
+            progress.set_position(done as u64);
+        })?;
+        progress.finish_and_clear();
+    }
+    let work = args.work.clone().unwrap_or_else(|| beside(&args.output));
+    let progress = bar("layers")?;
+    let report = quantize(&folder, &options, batch.as_ref(), &args.output, &work, &mut |done, all| {
+        progress.set_length(all as u64);
+        progress.set_position(done as u64);
+    })?;
+    progress.finish_and_clear();
+    print_report(&report, &args.output, args.json)?;
+    Ok(crate::opt::EXIT_OK)
+}
+
+/// The folder of finished layers for `output`.
+fn beside(output: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(output.file_name().unwrap_or_default());
+    name.push(".icd-work");
+    output.with_file_name(name)
+}
+
+fn read_text(args: &QuantizeArgs, folder: &ModelFolder, arch: &dyn Architecture, path: &Path) -> anyhow::Result<Batch> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let tokenizer = Text::open(folder.path())?;
+    let all = match arch.head() {
+        Some(_) => tokenizer.tiles(&text, args.context.min(arch.context().unwrap_or(usize::MAX)))?,
+        None => tokenizer.sentences(&text, tokenizer.longest().unwrap_or(SENTENCE_TOKENS).min(SENTENCE_TOKENS))?,
+    };
+    let count = all.sequences().count();
+    let used = args.samples.clamp(1, count);
+    let chosen: Vec<_> = all.sequences().collect();
+    Ok(Batch::new((0..used).filter_map(|i| chosen.get(i * count / used)).filter_map(|range| all.tokens.get(range.clone()))))
+}
+
+fn print_plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, plan)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let mb = |bytes: usize| bytes as f64 / 1e6;
+    writeln!(out, "model      {}, {} blocks, {} layers with {:.1} M weights", plan.architecture, plan.blocks, plan.layers, plan.weights as f64 / 1e6)?;
+    writeln!(out, "size       {:.1} MB to {:.1} MB, {:.3} bits a weight", mb(plan.bytes_before), mb(plan.bytes_after), plan.bits_per_weight)?;
+    writeln!(out, "memory     about {:.0} MB (largest layer {:.1} MB)", mb(plan.memory_bytes), mb(plan.largest_layer_bytes))?;
+    writeln!(out, "work       about {:.3e} floating-point operations", plan.operations)?;
+    Ok(())
+}
+
+fn print_report(report: &Report, output: &Path, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    writeln!(out, "wrote      {}", output.display())?;
+    writeln!(
+        out,
+        "size       {:.1} MB to {:.1} MB, {:.3} bits a weight",
+        report.bytes_before as f64 / 1e6,
+        report.bytes_after as f64 / 1e6,
+        report.bits_per_weight
+    )?;
+    if let Some(error) = report.end_to_end_error {
+        writeln!(out, "error      {error:.4e} of the final activations, squared and relative, on {} tokens", report.calibration_tokens)?;
+    }
+    for layer in report.layers.iter().filter(|l| l.note.is_some()) {
+        writeln!(out, "note       {}: {}", layer.name, layer.note.as_deref().unwrap_or_default())?;
+    }
+    Ok(())
+}
