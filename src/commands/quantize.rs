@@ -191,8 +191,21 @@ fn print_plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let mb = |bytes: usize| bytes as f64 / 1e6;
-    writeln!(out, "model      {}, {} blocks, {} layers with {:.1} M weights", plan.architecture, plan.blocks, plan.layers, plan.weights as f64 / 1e6)?;
-    writeln!(out, "size       {:.1} MB to {:.1} MB, {:.3} bits a weight", mb(plan.bytes_before), mb(plan.bytes_after), plan.bits_per_weight)?;
+    writeln!(
+        out,
+        "model      {}, {} blocks, {} layers with {:.1} M weights",
+        plan.architecture,
+        plan.blocks,
+        plan.layers,
+        plan.weights as f64 / 1e6
+    )?;
+    writeln!(
+        out,
+        "size       {:.1} MB to {:.1} MB, {:.3} bits a weight",
+        mb(plan.bytes_before),
+        mb(plan.bytes_after),
+        plan.bits_per_weight
+    )?;
     writeln!(out, "memory     about {:.0} MB (largest layer {:.1} MB)", mb(plan.memory_bytes), mb(plan.largest_layer_bytes))?;
     writeln!(out, "work       about {:.3e} floating-point operations", plan.operations)?;
     Ok(())

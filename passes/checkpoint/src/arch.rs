@@ -106,7 +106,9 @@ pub(crate) fn gather(folder: &ModelFolder, name: &str, shape: [usize; 2], ids: i
     let mut out = Rows { width: shape[1], data: Vec::new() };
     for id in ids {
         if id >= shape[0] {
-            return Err(folder.wrong(name, format!("has {} rows; token {id} needs more: tokenizer and model do not belong together", shape[0])));
+            return Err(
+                folder.wrong(name, format!("has {} rows; token {id} needs more: tokenizer and model do not belong together", shape[0]))
+            );
         }
         bytes.read(id, shape[1], &mut out.data);
     }
@@ -131,7 +133,8 @@ impl RowReader for icd_core::Literal {
     fn to_row_reader(&self) -> Option<FloatRows<'_>> {
         use icd_core::DType;
         let dtype = self.ty().dtype;
-        (matches!(dtype, DType::F16 | DType::BF16 | DType::F32) && !self.is_splat()).then(|| FloatRows { bytes: self.stored_bytes(), dtype })
+        (matches!(dtype, DType::F16 | DType::BF16 | DType::F32) && !self.is_splat())
+            .then(|| FloatRows { bytes: self.stored_bytes(), dtype })
     }
 }
 

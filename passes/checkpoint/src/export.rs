@@ -44,11 +44,13 @@ pub fn write(
     };
     let format = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     for (at, shard) in shards.iter().enumerate() {
-        let literals = shard.iter().map(|(name, source)| Ok(((*name).clone(), literal(folder, name, source)?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let literals =
+            shard.iter().map(|(name, source)| Ok(((*name).clone(), literal(folder, name, source)?))).collect::<Result<BTreeMap<_, _>>>()?;
         weights::write(scratch.path().join(name(at)), &literals, &format)?;
     }
     if shards.len() > 1 {
-        let map: BTreeMap<&String, String> = shards.iter().enumerate().flat_map(|(at, s)| s.iter().map(move |(n, _)| (*n, at))).map(|(n, at)| (n, name(at))).collect();
+        let map: BTreeMap<&String, String> =
+            shards.iter().enumerate().flat_map(|(at, s)| s.iter().map(move |(n, _)| (*n, at))).map(|(n, at)| (n, name(at))).collect();
         let total: usize = tensors.values().map(|(_, bytes)| bytes).sum();
         write_json(&scratch.path().join("model.safetensors.index.json"), &json!({"metadata": {"total_size": total}, "weight_map": map}))?;
     }
@@ -94,9 +96,8 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 
 /// Copies tokenizer, pooling and the like, one folder deep.
 fn copy_small(from: &Path, to: &Path, depth: usize) -> Result<()> {
-    let mut entries = std::fs::read_dir(from)
-        .and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>())
-        .map_err(CheckpointError::io(from))?;
+    let mut entries =
+        std::fs::read_dir(from).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>()).map_err(CheckpointError::io(from))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());

@@ -126,7 +126,11 @@ impl ModelFolder {
     /// None has it.
     pub fn prefix<'p>(&self, prefixes: &[&'p str], name: &str) -> Result<&'p str> {
         let has = |p: &&&str| self.tensors.contains_key(&format!("{p}{name}"));
-        prefixes.iter().find(has).copied().ok_or_else(|| self.wrong(name, format!("is missing (looked for it with the prefixes {prefixes:?})")))
+        prefixes
+            .iter()
+            .find(has)
+            .copied()
+            .ok_or_else(|| self.wrong(name, format!("is missing (looked for it with the prefixes {prefixes:?})")))
     }
 }
 

@@ -134,7 +134,9 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
     }
     let plain = options.preprocess == Preprocess::None && options.scheme.activation_bits.is_none();
     if options.layout != Layout::CompressedTensors && !plain {
-        return Err(CheckpointError::Argument("the GPTQ layouts hold neither rounded activations nor input maps; use compressed-tensors".into()));
+        return Err(CheckpointError::Argument(
+            "the GPTQ layouts hold neither rounded activations nor input maps; use compressed-tensors".into(),
+        ));
     }
     let needs = options.method != Method::Rtn || options.preprocess != Preprocess::None || options.tolerance.is_some();
     match batch {
@@ -302,7 +304,11 @@ impl Run<'_> {
         let mut reports = Vec::new();
         for (spec, key) in members.iter().zip(keys) {
             let weight = self.weight(spec)?;
-            let mapped = if transform.scale.is_some() || transform.rotation.is_some() { transform.map_weight(&weight, spec.n) } else { weight.clone() };
+            let mapped = if transform.scale.is_some() || transform.rotation.is_some() {
+                transform.map_weight(&weight, spec.n)
+            } else {
+                weight.clone()
+            };
             let matrix = Matrix { k: spec.k, n: spec.n, data: &mapped };
             let mut attempts = vec![self.options.bits.get(&spec.name).copied().unwrap_or(bits), 8];
             attempts.dedup();
@@ -357,8 +363,9 @@ impl Run<'_> {
                     (Written::from([(name.clone(), self.folder.tensor(&name)?)]), report)
                 }
             };
-            self.store.put(key, &tensors, serde_json::to_string(&report).unwrap_or_default())?;
-            reports.push(report);
+            let text = serde_json::to_string(&report).unwrap_or_default();
+            reports.push(parse_report(&text)?);
+            self.store.put(key, &tensors, text)?;
         }
         Ok(reports)
     }
@@ -405,7 +412,10 @@ impl Run<'_> {
         let mut layers = BTreeMap::new();
         for f in finished {
             let Some((file, _)) = self.store.get(&f.key) else {
-                return Err(CheckpointError::File { path: self.store.path().into(), what: format!("lost the finished layer '{}'", f.spec.name) });
+                return Err(CheckpointError::File {
+                    path: self.store.path().into(),
+                    what: format!("lost the finished layer '{}'", f.spec.name),
+                });
             };
             let mut layer = Layer::read(&file, &formats, &f.spec)?;
             let bias = format!("{}.bias", f.spec.name);

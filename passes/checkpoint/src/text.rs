@@ -45,7 +45,8 @@ impl Text {
     /// # Errors
     /// The tokenizer refuses the text.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode(text, false).map_err(|e| CheckpointError::Text(format!("the text cannot be tokenized: {e}")))?;
+        let encoding =
+            self.tokenizer.encode(text, false).map_err(|e| CheckpointError::Text(format!("the text cannot be tokenized: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -72,7 +73,8 @@ impl Text {
     pub fn tiles(&self, text: &str, context: usize) -> Result<Batch> {
         let tokens = self.tokens(text)?;
         if tokens.len() < context || context == 0 {
-            let what = format!("the text has {} tokens, too few for one sequence of {context}; give more text or a shorter context", tokens.len());
+            let what =
+                format!("the text has {} tokens, too few for one sequence of {context}; give more text or a shorter context", tokens.len());
             return Err(CheckpointError::Text(what));
         }
         Ok(Batch::new(tokens.chunks_exact(context)))

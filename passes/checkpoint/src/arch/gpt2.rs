@@ -78,14 +78,15 @@ impl Architecture for Gpt2 {
 
     fn linears(&self, block: usize) -> Vec<LinearSpec> {
         let (d, f) = (self.width, self.inner);
-        [
-            ("attn.c_attn", d, 3 * d, "attention"),
-            ("attn.c_proj", d, d, "heads"),
-            ("mlp.c_fc", d, f, "mlp"),
-            ("mlp.c_proj", f, d, "inner"),
-        ]
-        .map(|(name, k, n, input)| LinearSpec { name: format!("{}h.{block}.{name}", self.prefix), k, n, order: Order::InputMajor, input })
-        .into()
+        [("attn.c_attn", d, 3 * d, "attention"), ("attn.c_proj", d, d, "heads"), ("mlp.c_fc", d, f, "mlp"), ("mlp.c_proj", f, d, "inner")]
+            .map(|(name, k, n, input)| LinearSpec {
+                name: format!("{}h.{block}.{name}", self.prefix),
+                k,
+                n,
+                order: Order::InputMajor,
+                input,
+            })
+            .into()
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {

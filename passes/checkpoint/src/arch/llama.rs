@@ -149,7 +149,13 @@ impl Architecture for Llama {
             ("mlp.up_proj", d, f, "mlp"),
             ("mlp.down_proj", f, d, "inner"),
         ]
-        .map(|(name, k, n, input)| LinearSpec { name: format!("{}layers.{block}.{name}", self.prefix), k, n, order: Order::OutputMajor, input })
+        .map(|(name, k, n, input)| LinearSpec {
+            name: format!("{}layers.{block}.{name}", self.prefix),
+            k,
+            n,
+            order: Order::OutputMajor,
+            input,
+        })
         .into()
     }
 

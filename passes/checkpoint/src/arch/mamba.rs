@@ -92,7 +92,7 @@ impl Architecture for Mamba {
         let specs = self.linears(index);
         let layer = format!("{}layers.{index}.", self.prefix);
         let read = |name: &str, shape: &[usize]| weights.parameter(&format!("{layer}mixer.{name}"), shape);
-        let y = rms_norm(&x, &*weights.parameter(&format!("{layer}norm.weight"), &[self.width])?, self.epsilon);
+        let y = rms_norm(&x, &weights.parameter(&format!("{layer}norm.weight"), &[self.width])?, self.epsilon);
         let xz = weights.linear(&specs[0], &y)?;
         let bias = if self.conv_bias { Some(read("conv1d.bias", &[self.inner])?) } else { None };
         let kernel = read("conv1d.weight", &[self.inner, 1, self.taps])?;

@@ -119,8 +119,7 @@ impl Formats {
                 if version != "gemm" || bits(q, "bits")? != 4 {
                     return Err(wrong(format!("is AWQ version '{version}'; only 4-bit 'gemm' is supported")));
                 }
-                let format =
-                    Format { layout: Layout::Awq, bits: 4, group: group(q), asymmetric: true, activation_bits: None };
+                let format = Format { layout: Layout::Awq, bits: 4, group: group(q), asymmetric: true, activation_bits: None };
                 Ok(Formats { common: Some(format), own: BTreeMap::new() })
             }
             other => Err(wrong(format!("has quant_method '{other}'; supported are compressed-tensors, gptq and awq"))),
@@ -157,10 +156,14 @@ impl Formats {
         }
         let whole = common.bits == 8 && common.activation_bits.is_some() && common.group.is_none() && !common.asymmetric;
         let mut groups = serde_json::Map::new();
-        groups.insert("group_0".into(), json!({"targets": [class], "weights": weights(&common), "input_activations": input(&common), "output_activations": null}));
+        groups.insert(
+            "group_0".into(),
+            json!({"targets": [class], "weights": weights(&common), "input_activations": input(&common), "output_activations": null}),
+        );
         for (at, (bits, names)) in others.into_iter().enumerate() {
             let format = Format { bits, ..common };
-            let group = json!({"targets": names, "weights": weights(&format), "input_activations": input(&format), "output_activations": null});
+            let group =
+                json!({"targets": names, "weights": weights(&format), "input_activations": input(&format), "output_activations": null});
             groups.insert(format!("group_{}", at + 1), group);
         }
         let ignore: Vec<&str> = kept.iter().map(String::as_str).chain(["lm_head"]).collect();

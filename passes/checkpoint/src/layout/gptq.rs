@@ -54,7 +54,8 @@ pub fn read(source: &dyn Tensors, format: &Format, spec: &LinearSpec) -> Result<
     let zero_words = bits::words(n, b);
     let packed = integers(source, &name("qzeros"), &[groups, zero_words])?;
     let less = u8::from(format.layout == Layout::GptqV1);
-    let zeros = packed.chunks(zero_words.max(1)).flat_map(|row| bits::unpack(row.iter().map(|w| *w as u32), b, n)).map(|z| z + less).collect();
+    let zeros =
+        packed.chunks(zero_words.max(1)).flat_map(|row| bits::unpack(row.iter().map(|w| *w as u32), b, n)).map(|z| z + less).collect();
     let scales = floats(source, &name("scales"), &[groups, n])?;
     let group_of = match source.has(&name("g_idx")) {
         true => integers(source, &name("g_idx"), &[k])?.into_iter().map(|g| g as u32).collect(),
