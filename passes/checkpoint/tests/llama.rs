@@ -108,8 +108,13 @@ fn results_do_not_depend_on_what_runs_beside() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut out = Vec::new();
-        pool.install(|| run::model(&folder, arch.as_ref(), &weights, &batch(&[30, 30, 30, 30, 30]), |_, x| Ok(out.extend(x.data))))
-            .unwrap();
+        pool.install(|| {
+            run::model(&folder, arch.as_ref(), &weights, &batch(&[30, 30, 30, 30, 30]), |_, x| {
+                out.extend(x.data);
+                Ok(())
+            })
+        })
+        .unwrap();
         out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));

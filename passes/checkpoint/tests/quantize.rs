@@ -36,7 +36,8 @@ fn output(path: &Path, batch: &Batch) -> Vec<f32> {
     let folder = ModelFolder::open(path).unwrap();
     let mut out = Vec::new();
     run::model(&folder, architecture(&folder).unwrap().as_ref(), &FolderWeights::new(&folder).unwrap(), batch, |_, x| {
-        Ok(out.extend(x.data))
+        out.extend(x.data);
+        Ok(())
     })
     .unwrap();
     out
