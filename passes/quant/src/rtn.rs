@@ -10,6 +10,7 @@
 
 use crate::{Calibration, Grid, Matrix, Notes, QuantError, Quantized, Quantizer, quantizer::check};
 use half::f16;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Round-to-nearest.
@@ -32,13 +33,14 @@ impl Quantizer for Rtn {
         let mut scales = vec![f16::ONE; groups * n];
         let mut zeros = vec![0u8; groups * n];
         if n > 0 {
+            let arch = Arch::new();
             let rows = grid.group_size.min(k.max(1)) * n;
             let outcomes: Vec<Result<(), QuantError>> = data
                 .par_chunks(rows)
                 .zip(codes.par_chunks_mut(rows))
                 .zip(scales.par_chunks_mut(n).zip(zeros.par_chunks_mut(n)))
                 .enumerate()
-                .map(|(g, ((w, codes), (scales, zeros)))| group(w, n, g, grid, codes, scales, zeros))
+                .map(|(g, ((w, codes), (scales, zeros)))| arch.dispatch(Group { w, n, g, grid, codes, scales, zeros }))
                 .collect();
             outcomes.into_iter().collect::<Result<(), _>>()?;
         }
@@ -46,6 +48,27 @@ impl Quantizer for Rtn {
     }
 }
 
+/// One group of channels, to be rounded with the machine's vector instructions.
+struct Group<'a> {
+    w: &'a [f32],
+    n: usize,
+    g: usize,
+    grid: Grid,
+    codes: &'a mut [u8],
+    scales: &'a mut [f16],
+    zeros: &'a mut [u8],
+}
+
+impl WithSimd for Group<'_> {
+    type Output = Result<(), QuantError>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        group(self.w, self.n, self.g, self.grid, self.codes, self.scales, self.zeros)
+    }
+}
+
+#[inline(always)]
 fn group(w: &[f32], n: usize, g: usize, grid: Grid, codes: &mut [u8], scales: &mut [f16], zeros: &mut [u8]) -> Result<(), QuantError> {
     let levels = ((1u32 << grid.bits) - 1) as f32;
     let (low_code, high_code) = grid.range();
@@ -75,9 +98,10 @@ fn group(w: &[f32], n: usize, g: usize, grid: Grid, codes: &mut [u8], scales: &m
                 zeros[first + j] = (-low[j] / scale.to_f32()).round_ties_even().clamp(0.0, levels) as u8;
             }
         }
+        let wide: [f32; STRIP] = std::array::from_fn(|j| if j < width { scales[first + j].to_f32() } else { 1.0 });
         for (row, codes) in w.chunks_exact(n).zip(codes.chunks_exact_mut(n)) {
             for j in first..first + width {
-                let q = (row[j] / scales[j].to_f32()).round_ties_even().clamp(-65536.0, 65536.0) as i32 + i32::from(zeros[j]);
+                let q = (row[j] / wide[j - first]).round_ties_even().clamp(-65536.0, 65536.0) as i32 + i32::from(zeros[j]);
                 codes[j] = q.clamp(low_code, high_code) as u8;
             }
         }

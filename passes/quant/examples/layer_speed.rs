@@ -1,0 +1,81 @@
+//! Times the quantizers on one random layer and writes a record:
+//! `cargo run --release -p icd-quant --example layer_speed -- CHANNELS COLUMNS TOKENS OUT.json`. Each time is the least of three runs (of one for VPTQ).
+
+use icd_quant::{Calibration, Gptq, Grid, Matrix, Pattern, Quantizer, Rtn, Sparsifier, Vptq};
+use serde_json::json;
+use std::{
+    error::Error,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut s = seed;
+    let mut uniform = || {
+        s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (s >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
+}
+
+fn fastest(runs: usize, mut f: impl FnMut() -> Result<Option<f64>, Box<dyn Error>>) -> Result<(f64, Option<f64>), Box<dyn Error>> {
+    let (mut least, mut loss) = (f64::INFINITY, None);
+    for _ in 0..runs {
+        let start = Instant::now();
+        loss = f()?;
+        least = least.min(start.elapsed().as_secs_f64());
+    }
+    Ok((least, loss))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [k, n, tokens, out] = arguments.as_slice() else { return Err("give CHANNELS COLUMNS TOKENS OUT.json".into()) };
+    let (k, n, tokens): (usize, usize, usize) = (k.parse()?, n.parse()?, tokens.parse()?);
+    let (weight, rows) = (noise(k * n, 1), noise(tokens * k, 2));
+    let matrix = Matrix { k, n, data: &weight };
+    let mut results = Vec::new();
+    let mut record = |name: &str, (seconds, loss): (f64, Option<f64>)| {
+        println!("{name}: {seconds:.3} s{}", loss.map_or(String::new(), |l| format!(", loss {l:.4e}")));
+        results.push(json!({ "what": name, "seconds": seconds, "loss": loss }));
+    };
+    let mut calibration = Calibration::new(k);
+    let time = fastest(3, || {
+        calibration = Calibration::new(k);
+        rows.chunks(2048 * k).try_for_each(|chunk| calibration.observe(chunk))?;
+        Ok(None)
+    })?;
+    record("calibration", time);
+    let grid = Grid { bits: 4, group_size: 128, asymmetric: true };
+    let best = Gptq::best();
+    let scalar: [(&str, &dyn Quantizer); 4] = [
+        ("rtn, 4 bits, groups of 128", &Rtn),
+        ("gptq, 4 bits, groups of 128", &Gptq::default()),
+        ("gptq with act-order", &Gptq { act_order: true, ..Gptq::default() }),
+        ("gptq with act-order, static groups, range search, 3 sweeps", &best),
+    ];
+    for (name, quantizer) in scalar {
+        record(name, fastest(3, || Ok(quantizer.quantize(matrix, grid, Some(&calibration))?.notes.loss))?);
+    }
+    let sparse = Sparsifier::SparseGpt { damping: 0.01, sweeps: 0 };
+    record("sparsegpt 2:4", fastest(3, || Ok(sparse.sparsify(matrix, Pattern::NofM { keep: 2, of: 4 }, Some(&calibration))?.notes.loss))?);
+    for (v, entries) in [(4, 256), (8, 4096)] {
+        let mut bits = 0.0;
+        let time = fastest(1, || {
+            let q = Vptq::new(v, entries).quantize(matrix, &calibration)?;
+            bits = q.bits_per_weight();
+            Ok(q.notes.loss)
+        })?;
+        record(&format!("vptq, vectors of {v}, {entries} entries, {bits:.3} bits a weight"), time);
+    }
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name")?.split(": ").nth(1).map(String::from));
+    let record = json!({
+        "title": format!("Quantizing one random {k} × {n} layer, {tokens} calibration rows"),
+        "unix_time": SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        "command": format!("cargo run --release -p icd-quant --example layer_speed -- {k} {n} {tokens} OUT.json"),
+        "cpu": cpu, "threads": std::thread::available_parallelism()?.get(), "load_average": read("/proc/loadavg").trim(),
+        "results": results,
+    });
+    std::fs::write(out, serde_json::to_string_pretty(&record)? + "\n")?;
+    Ok(())
+}
