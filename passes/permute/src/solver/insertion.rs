@@ -33,20 +33,22 @@ impl Arrangement {
             rank[v as usize] = r as u32;
         }
         let size = order.iter().map(|&v| size[v as usize] as f32).collect();
-        let pull = order
-            .iter()
-            .enumerate()
-            .map(|(r, &v)| {
-                let (neighbors, weights) = graph.row(v as usize);
-                neighbors.iter().zip(weights).map(|(&u, &w)| if rank[u as usize] > r as u32 { w } else { -w }).sum()
-            })
-            .collect();
+        let pull = order.iter().enumerate().map(|(r, &v)| pull(graph, &rank, v as usize, r as u32)).collect();
         Arrangement { order, rank, pull, size, row: vec![0.0; n] }
     }
 
     /// Takes out one vertex after the other, walks of `window` steps at most. Returns by how much the cost fell.
     pub(crate) fn pass(&mut self, graph: &Graph, vertices: impl Iterator<Item = usize>, window: usize) -> f64 {
         vertices.map(|v| f64::from(self.improve(graph, v, window))).sum()
+    }
+
+    /// Whether more than `share` of the weight at a vertex pulls it one way.
+    pub(crate) fn is_pulled(&self, graph: &Graph, v: usize, share: f32) -> bool {
+        let weights = graph.row(v).1.as_chunks::<4>();
+        let mut lanes = [weights.1.iter().sum(), 0.0f32, 0.0, 0.0];
+        weights.0.iter().for_each(|w| (0..4).for_each(|i| lanes[i] += w[i]));
+        let weight = lanes[0] + lanes[1] + (lanes[2] + lanes[3]);
+        self.pull[self.rank[v] as usize].abs() > share * weight
     }
 
     fn improve(&mut self, graph: &Graph, v: usize, window: usize) -> f32 {
@@ -129,6 +131,21 @@ impl Arrangement {
         }
         centers
     }
+}
+
+/// The weight from a vertex at rank `r` to what lies right of it, less that to what lies left: without branches, in four sums at once.
+fn pull(graph: &Graph, rank: &[u32], v: usize, r: u32) -> f32 {
+    let signed = |u: u32, w: f32| f32::from_bits(w.to_bits() ^ (rank[u as usize].wrapping_sub(r) & 0x8000_0000));
+    let (neighbors, weights) = graph.row(v);
+    let ((neighbors, last), (weights, last_weights)) = (neighbors.as_chunks::<4>(), weights.as_chunks::<4>());
+    let mut lanes = [0.0f32; 4];
+    for (u, w) in neighbors.iter().zip(weights) {
+        for i in 0..4 {
+            lanes[i] += signed(u[i], w[i]);
+        }
+    }
+    let rest: f32 = last.iter().zip(last_weights).map(|(&u, &w)| signed(u, w)).sum();
+    lanes[0] + lanes[1] + (lanes[2] + lanes[3]) + rest
 }
 
 #[cfg(test)]

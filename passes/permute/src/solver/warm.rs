@@ -7,11 +7,13 @@ use super::tiles::check_tile;
 use crate::{Graph, Permutation, PermuteError};
 
 /// Steps that a channel may walk.
-const WINDOW: usize = 10;
+const WINDOW: usize = 32;
+/// Share of its weight that must pull a channel one way for it to walk.
+const PULL: f32 = 0.1;
 /// Pairs of tiles that exchange channels, for every thousand channels.
 const PAIRS: usize = 2;
 
-/// One pass of insertion over the channels of `changed`, beginning at `previous`: what [`super::order::order`] does last, with short walks. The
+/// One pass of insertion over those channels of `changed` that are pulled to one side, beginning at `previous`: what [`super::order::order`] does last, with short walks. The
 /// arrangement never gets longer.
 ///
 /// # Errors
@@ -19,7 +21,8 @@ const PAIRS: usize = 2;
 pub fn reorder(graph: &Graph, previous: &Permutation, changed: &[u32]) -> Result<Permutation, PermuteError> {
     check(graph, previous, changed)?;
     let mut arrangement = Arrangement::new(graph, &vec![1; graph.vertices()], previous.order().to_vec());
-    arrangement.pass(graph, changed.iter().map(|&v| v as usize), WINDOW);
+    let pulled: Vec<usize> = changed.iter().map(|&v| v as usize).filter(|&v| arrangement.is_pulled(graph, v, PULL)).collect();
+    arrangement.pass(graph, pulled.into_iter(), WINDOW);
     Ok(Permutation::trusted(arrangement.order))
 }
 
