@@ -38,11 +38,11 @@ pub struct EmbeddingsArgs {
     #[arg(long = "artifact", requires_all = ["reference", "tokenizer"])]
     artifacts: Vec<PathBuf>,
     /// With artifacts: safetensors file with the reference `embeddings` [sentences, hidden] in f32.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    reference: PathBuf,
+    #[arg(long)]
+    reference: Option<PathBuf>,
     /// With artifacts: the model's `tokenizer.json`.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    tokenizer: PathBuf,
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
     /// With folders: tokens a sentence may have; the folder's own limit by default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..).map(|v| v as usize))]
     max_tokens: Option<usize>,
@@ -89,7 +89,7 @@ pub fn embeddings(args: &EmbeddingsArgs) -> anyhow::Result<i32> {
     }
     let text = std::fs::read_to_string(&args.text).with_context(|| args.text.display().to_string())?;
     let sentences: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-    let reference = read_reference(&args.reference, sentences.len())?;
+    let reference = read_reference(args.reference.as_deref().context("give --reference with --artifact")?, sentences.len())?;
     let outcome = |path: &PathBuf| evaluate(path, args, &sentences, &reference).with_context(|| path.display().to_string());
     let outcomes = args.artifacts.iter().map(outcome).collect::<anyhow::Result<Vec<_>>>()?;
     let mut out = std::io::stdout().lock();
@@ -141,7 +141,7 @@ fn sequence_length(inputs: &[TensorSpec]) -> anyhow::Result<usize> {
 fn evaluate(path: &Path, args: &EmbeddingsArgs, sentences: &[&str], reference: &[Vec<f32>]) -> anyhow::Result<Outcome> {
     let artifact = Artifact::open(path)?;
     let mut session = Session::load(&artifact, Backend::Cpu, args.threads)?;
-    let tokenizer = tokenizer(&args.tokenizer, sequence_length(session.inputs())?)?;
+    let tokenizer = tokenizer(args.tokenizer.as_deref().context("give --tokenizer with --artifact")?, sequence_length(session.inputs())?)?;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} sentences, {eta} left")?;
     let progress = ProgressBar::new(sentences.len() as u64).with_style(style).with_message(name.clone());
