@@ -62,6 +62,7 @@ fn check(problems: &[GemmProblem], candidates: usize) {
                 let Some(ptxas) = &ptxas else { continue };
                 match assemble(ptxas, &kernel) {
                     Err(e) => failures.push(format!("{}: {e}", kernel.entry)),
+                    Ok(report) if report.contains("serialized") => failures.push(format!("{}: {report}", kernel.entry)),
                     Ok(report) => {
                         let used = report.lines().filter(|l| l.contains("spill") || l.contains("Used")).collect::<Vec<_>>().join(" ");
                         println!("{} {used}", kernel.entry);
@@ -80,6 +81,12 @@ fn check(problems: &[GemmProblem], candidates: usize) {
 #[test]
 fn every_tile_assembles() {
     check(&[problem(128, 4096, 4096, W4, Arch::Sm90a), problem(128, 768, 768, WeightFormat::Dense, Arch::Sm90a)], usize::MAX);
+}
+
+#[test]
+fn likely_tiles_for_many_rows_run_their_matrix_instructions_side_by_side() {
+    let asymmetric = WeightFormat::W4 { symmetric: false, group: 64 };
+    check(&[problem(4096, 11008, 4096, W4, Arch::Sm90a), problem(512, 28672, 8192, asymmetric, Arch::Sm90a)], 4);
 }
 
 /// Bytes that one measured kernel's copying warps (not its multiplying ones) keep in local memory.

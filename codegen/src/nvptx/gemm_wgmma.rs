@@ -48,6 +48,10 @@ const STAGE_ALIGN: u32 = 1024;
 const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
 /// Registers that a producer thread keeps, by consumer warpgroups.
 const PRODUCER_REGISTERS: [u32; 4] = [48, 48, 40, 40];
+/// Registers that a consumer thread needs beside sums and fragments: with fewer, ptxas makes the matrix instructions wait for each other.
+const OTHER_REGISTERS: u32 = 44;
+/// Sums of a thread up to which two blocks share a multiprocessor, by consumer warpgroups.
+const SUMS_OF_TWO_BLOCKS: [u32; 4] = [0, 96, 24, 0];
 /// Ring and received sums up to which they lie side by side.
 const ROOMY_BYTES: u32 = 113 * 1024;
 
@@ -110,8 +114,7 @@ impl Tile {
     }
     fn min_blocks(self, format: &PackFormat, arch: Arch) -> u32 {
         let fits = arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024) >= 2;
-        let few = [128, 128, 24, 0][self.groups.min(3) as usize];
-        if fits && self.accumulators() <= few { 2 } else { 1 }
+        if fits && self.accumulators() <= SUMS_OF_TWO_BLOCKS[self.groups as usize] { 2 } else { 1 }
     }
     /// f32 registers of a consumer thread that hold sums.
     const fn accumulators(self) -> u32 {
@@ -119,7 +122,7 @@ impl Tile {
     }
     /// Sums, half a stage of fragments and addresses fit the registers of a consumer thread.
     fn fits_registers(self, format: &PackFormat, arch: Arch) -> bool {
-        let needed = self.accumulators() + 16 * self.blocks + 32;
+        let needed = self.accumulators() + 16 * self.blocks + OTHER_REGISTERS;
         match self.consumer_registers(format, arch) {
             0 => needed <= 248,
             has => needed <= has,
