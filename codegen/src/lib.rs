@@ -7,6 +7,7 @@ pub mod ll;
 pub mod math;
 pub mod nvptx;
 pub mod plan;
+mod regroup;
 pub mod schedule;
 
 pub use error::{CodegenError, Result};

@@ -4,6 +4,7 @@ mod attention;
 mod attention_mma;
 mod dot;
 mod dot_simt;
+mod dot_split;
 #[cfg(test)]
 mod emulate;
 mod epilogue;

@@ -12,6 +12,7 @@ use melior::ir::OperationRef;
 use melior::ir::operation::{OperationLike, OperationPrintingFlags};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -152,7 +153,9 @@ impl EmitRequest {
         };
         let io = |source| EmitError::Io { path: path.clone(), source };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+        // As any program creates files: what the umask leaves of rw for all.
+        let permissions = std::fs::Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).map_err(io)?;
         file.write_all(bytes).map_err(io)?;
         file.persist(path).map_err(|e| io(e.error))?;
         Ok(())

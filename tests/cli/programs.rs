@@ -76,3 +76,38 @@ fn small_programs_give_what_xla_gives() {
 fn exported_models_give_what_xla_gives() {
     check_all("oracle", 4);
 }
+
+/// A gated projection, `silu(x·G) · (x·U)`, ends in a product that no GEMM epilogue has: one loop more, not a kernel for each operation.
+#[test]
+fn an_epilogue_that_no_kernel_has_costs_one_more_kernel() {
+    let text = "func.func @main(%x: tensor<8x128xf32>, %g: tensor<128x256xf32>, %u: tensor<128x256xf32>) -> tensor<8x256xf32> {
+  %a = stablehlo.dot_general %x, %g, contracting_dims = [1] x [0] : (tensor<8x128xf32>, tensor<128x256xf32>) -> tensor<8x256xf32>
+  %s = stablehlo.logistic %a : tensor<8x256xf32>
+  %b = stablehlo.multiply %a, %s : tensor<8x256xf32>
+  %c = stablehlo.dot_general %x, %u, contracting_dims = [1] x [0] : (tensor<8x128xf32>, tensor<128x256xf32>) -> tensor<8x256xf32>
+  %d = stablehlo.multiply %b, %c : tensor<8x256xf32>
+  %e = stablehlo.tanh %d : tensor<8x256xf32>
+  return %e : tensor<8x256xf32>
+}
+";
+    let folder = tempfile::tempdir().unwrap();
+    let [program, weights_path, artifact] = ["gated.mlir", "gated.safetensors", "gated.icd"].map(|name| folder.path().join(name));
+    fs::write(&program, text).unwrap();
+    let weight = |seed: u32| {
+        let value = |i: u32| ((i.wrapping_mul(2654435761) ^ seed.wrapping_mul(40503)) >> 16) as f32 / 65536.0 - 0.5;
+        icd_core::Literal::from_slice(icd_core::TensorType::new(DType::F32, [128, 256]), &(0..128 * 256).map(value).collect::<Vec<_>>())
+            .unwrap()
+    };
+    let tensors = BTreeMap::from([("g".to_string(), weight(1)), ("u".to_string(), weight(2))]);
+    let metadata = BTreeMap::from([("icd.arguments".to_string(), r#"[null, "g", "u"]"#.to_string())]);
+    weights::write(&weights_path, &tensors, &metadata).unwrap();
+    let pipeline =
+        "--pass-pipeline=builtin.module(icd-simplify,icd-quantize{scheme=w4a16 group=128 min-elems=1},icd-pack{arch=sm_90a},icd-fuse)";
+    let [program, weights_path, artifact_path] = [&program, &weights_path, &artifact].map(|p| p.to_str().unwrap());
+    icd_opt(&[program, "--weights", weights_path, pipeline, "--targets=sm_90a", "--emit=artifact", "-o", artifact_path]).success();
+    let artifact = Artifact::open(&artifact).unwrap();
+    let kernels: Vec<&str> = artifact.members().map(|(name, _)| name).filter(|name| name.ends_with(".ptx")).collect();
+    // The conversion of x, one product kernel for both weights, and one loop.
+    assert_eq!(kernels.len(), 3, "{kernels:?}");
+    assert_eq!(kernels.iter().filter(|k| k.contains("w4a16")).count(), 1, "{kernels:?}");
+}

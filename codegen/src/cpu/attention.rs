@@ -8,7 +8,8 @@
 //! The views of q, k and v are read through when the product copies its panels, so heads are never moved in memory. A region of another form is left
 //! alone, and is then scheduled operation by operation.
 
-use icd_core::graph::{Func, FusionKind, Module, Op, OpKind, Region, ValueId};
+use crate::regroup::{fuse, producers};
+use icd_core::graph::{Func, FusionKind, Module, Op, OpKind, ValueId};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -33,20 +34,6 @@ pub(super) fn split(module: &Module) -> Cow<'_, Module> {
         func.body.ops = out;
     }
     Cow::Owned(module)
-}
-
-/// Operations of `ops` that `value` is computed from, in order, without going through the values in `stop`.
-fn producers(ops: &[Op], value: ValueId, stop: &BTreeSet<ValueId>) -> Vec<Op> {
-    let mut needed = BTreeSet::from([value]);
-    let mut out = Vec::new();
-    for op in ops.iter().rev() {
-        if op.results.iter().any(|r| needed.contains(r) && !stop.contains(r)) {
-            needed.extend(op.operands.iter().filter(|v| !stop.contains(v)));
-            out.push(op.clone());
-        }
-    }
-    out.reverse();
-    out
 }
 
 fn split_region(func: &mut Func, op: &Op) -> Option<Vec<Op>> {
@@ -77,43 +64,4 @@ fn split_region(func: &mut Func, op: &Op) -> Option<Vec<Op>> {
         fuse(func, FusionKind::Reduction, softmax_ops, probabilities, probabilities, &outer, op),
         fuse(func, FusionKind::Dot, value_ops, result, outcome, &outer, op),
     ])
-}
-
-/// A fused region of `ops` that computes `inner` and is called `outcome` outside. `outer` renames values of the old region's surroundings.
-fn fuse(
-    func: &mut Func,
-    kind: FusionKind,
-    mut ops: Vec<Op>,
-    inner: ValueId,
-    outcome: ValueId,
-    outer: &BTreeMap<ValueId, ValueId>,
-    from: &Op,
-) -> Op {
-    let defined: BTreeSet<ValueId> = ops.iter().flat_map(|o| o.results.iter().copied()).collect();
-    let mut operands: Vec<ValueId> = Vec::new();
-    let mut args: Vec<ValueId> = Vec::new();
-    let mut renamed: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-    // Parts may share operations (broadcasts, constants); each gets values of its own.
-    for &v in &defined {
-        let ty = func.ty(v).clone();
-        renamed.insert(v, func.new_value(ty));
-    }
-    for op in &mut ops {
-        for v in &mut op.operands {
-            if !renamed.contains_key(v) {
-                let ty = func.ty(*v).clone();
-                let arg = func.new_value(ty);
-                operands.push(outer.get(v).copied().unwrap_or(*v));
-                args.push(arg);
-                renamed.insert(*v, arg);
-            }
-            *v = renamed.get(v).copied().unwrap_or(*v);
-        }
-        for v in &mut op.results {
-            *v = renamed.get(v).copied().unwrap_or(*v);
-        }
-    }
-    let results = vec![renamed.get(&inner).copied().unwrap_or(inner)];
-    let region = Region { args, ops, results };
-    Op { kind: OpKind::Fusion(kind), operands, results: vec![outcome], regions: vec![region], loc: from.loc, attrs: 0 }
 }

@@ -336,7 +336,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.when(k.equal_c(self.thread, 0), || {
             for s in 0..tile.stages {
                 k.mbarrier_init(k.add_c(self.full, 8 * s), WARPGROUP + 1);
-                k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers() / WARP);
+                k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers());
             }
             if tile.splits > 1 {
                 k.mbarrier_init(self.received(), 1);
@@ -494,8 +494,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             for half in 0..2 {
                 self.multiply(self.stage_of(slot), group, half, &acc);
                 if half == 0 {
-                    k.warp_sync();
-                    k.when(k.and(k.equal_c(self.lane, 0), k.less(k.int(0), i)), || k.mbarrier_arrive(k.get(previous)));
+                    k.when(k.less(k.int(0), i), || k.mbarrier_arrive(k.get(previous)));
                 }
             }
             k.set(previous, self.barrier_of(self.empty, slot));

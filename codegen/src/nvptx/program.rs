@@ -1,6 +1,7 @@
 //! Whole programs for NVIDIA GPUs.
 
 use super::{
+    dot_split,
     lower::{Cuda, Kernels, Lowering},
     target,
 };
@@ -53,7 +54,8 @@ pub struct Compiled {
 /// # Errors
 /// No entry, shapes that are not static, operations without a kernel: see [`crate::CodegenError`].
 pub fn compile(module: &Module, options: &CudaOptions) -> Result<Compiled> {
-    let (lowered, schedule) = lower(module, options)?;
+    let module = dot_split::split(module, &Cuda(options));
+    let (lowered, schedule) = lower(&module, options)?;
     let Lowered { buffers, steps, arena_bytes, weights, kernels } = lowered;
     let mut ptx = kernels.ptx;
     ptx.extend(assemble(&kernels.ir, options.arch)?);
