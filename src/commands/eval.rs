@@ -1,4 +1,4 @@
-//! `icd eval`: what quantization costs, on real text. [`perplexity`] and [`folders`] measure model folders, this file artifacts.
+//! `icd eval`: what quantization costs, on real text. `perplexity` and `folders` measure model folders, this file artifacts.
 //!
 //! Every artifact embeds every sentence. Each embedding is compared with the reference (cosine), and so is retrieval: the share of each sentence's
 //! nearest sentences by reference embeddings that are also nearest by the artifact's.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Channels that one task scans.
 const CHANNELS: usize = 64;
 
-/// Σⱼ kernel[c][j] · x[t − (taps − 1) + j][c] + bias[c], then x·σ(x); zeros before each sequence.
+/// `Σⱼ kernel[c][j] · x[t − (taps − 1) + j][c] + bias[c]`, then x·σ(x); zeros before each sequence.
 pub fn causal_conv_silu(batch: &Batch, x: &Rows, kernel: &[f32], taps: usize, bias: Option<&[f32]>) -> Rows {
     let width = x.width;
     let transposed: Vec<f32> = (0..taps).flat_map(|j| kernel.chunks(taps.max(1)).map(move |k| k[j])).collect();
