@@ -54,7 +54,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         return EXIT_OK;
     }
     if !args.reads_input() {
-        return register::opt_main(args.mlir_arguments(&args.pipeline), TITLE);
+        return register::opt_main(args.mlir_arguments(None), TITLE);
     }
     let kind = match input(&args) {
         Ok(kind) => kind,
@@ -75,7 +75,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         }
         emit::register(request);
     }
-    let status = register::opt_main(args.mlir_arguments(&whole), TITLE);
+    let status = register::opt_main(args.mlir_arguments(Some(whole)), TITLE);
     match status {
         0 => EXIT_OK,
         _ if register::internal_error_seen() => EXIT_INTERNAL,

@@ -176,15 +176,13 @@ impl Args {
         !self.help && !self.rest.iter().any(about)
     }
 
-    /// Arguments for mlir-opt, with the whole pipeline.
-    pub fn mlir_arguments(&self, pipeline: &Option<String>) -> Vec<OsString> {
+    /// Arguments for mlir-opt, with the one that says which passes run.
+    pub fn mlir_arguments(&self, passes: Option<String>) -> Vec<OsString> {
         let mut out = vec![self.program.clone()];
         out.extend(self.input.iter().map(OsString::from));
+        out.extend(passes.map(OsString::from));
         out.extend(self.rest.iter().cloned());
         out.push("--allow-unregistered-dialect".into());
-        if let Some(pipeline) = pipeline {
-            out.push(format!("--pass-pipeline={pipeline}").into());
-        }
         if self.emit == Emit::Bytecode {
             out.push("--emit-bytecode".into());
         }

@@ -61,8 +61,9 @@ fn passes(text: &str) -> Vec<(&str, &str)> {
     out
 }
 
-/// The pipeline that MLIR runs: the user's, with what the other options ask for. `None` when there is nothing to run.
-pub(super) fn wrap(user: &str, args: &Args, portable: bool) -> Option<String> {
+/// The argument that tells MLIR what to run: the user's pipeline with what the other options ask for. Without a pipeline the user may have named
+/// passes one by one, which do not go with a pipeline, so that ours is named in front of them likewise.
+pub(super) fn wrap(user: &str, args: &Args, portable: bool) -> String {
     let mut before = Vec::new();
     if portable {
         before.push("icd-legalize-vhlo".to_string());
@@ -75,13 +76,12 @@ pub(super) fn wrap(user: &str, args: &Args, portable: bool) -> Option<String> {
         Emit::Mlir | Emit::Bytecode => None,
         _ => Some("icd-emit".to_string()),
     };
-    let inner = match user.trim().strip_prefix("builtin.module(").and_then(|t| t.strip_suffix(')')) {
-        Some(inner) => inner.trim(),
-        None if before.is_empty() && after.is_none() => return Some(user.into()),
-        None => user.trim(),
-    };
-    let all: Vec<String> = before.into_iter().chain(Some(inner.to_string()).filter(|i| !i.is_empty())).chain(after).collect();
-    if all.is_empty() { args.pipeline.clone() } else { Some(format!("builtin.module({})", all.join(","))) }
+    if args.pipeline.is_none() && before.len() == 1 && after.is_none() {
+        return format!("--{}", super::unknown::NAME);
+    }
+    let inner = user.trim().strip_prefix("builtin.module(").and_then(|t| t.strip_suffix(')')).unwrap_or(user).trim().to_string();
+    let all: Vec<String> = before.into_iter().chain(Some(inner).filter(|i| !i.is_empty())).chain(after).collect();
+    format!("--pass-pipeline=builtin.module({})", all.join(","))
 }
 
 /// The passes of icd for the terminal.
