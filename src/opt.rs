@@ -53,6 +53,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         });
         return EXIT_OK;
     }
+    icd_passes::mlir::register_passes();
     if !args.reads_input() {
         return register::opt_main(args.mlir_arguments(None), TITLE);
     }
@@ -60,7 +61,6 @@ pub fn main(argv: Vec<OsString>) -> i32 {
         Ok(kind) => kind,
         Err((status, message)) => return fail(status, &message),
     };
-    icd_passes::mlir::register_passes();
     let user = args.pipeline.clone().unwrap_or_else(|| "builtin.module()".into());
     if let Err(message) = pipeline::check(&user) {
         return fail(EXIT_ERROR, &message);

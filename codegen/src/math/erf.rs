@@ -1,7 +1,7 @@
 //! The error function: a polynomial near zero, 1 − e^(−x²)·Q outside.
 #![allow(clippy::excessive_precision, clippy::approx_constant, reason = "tables as the script prints them")]
 
-use super::{exp, helper};
+use super::{Formula, exp, helper};
 use crate::ll::{Code, Val};
 
 /// Relative error 1.3e-9.
@@ -117,19 +117,28 @@ const ERFC_WHOLE_TAIL_F64: &[f64] = &[
     -3.67054924201142958e-10,
 ];
 
+/// erf(x) for |x| ≤ 1.
+fn near_zero(f: &mut Formula<'_>, x: &Val) -> Val {
+    let square = f.mul(x, x);
+    let inner = f.clamp(&square, 0.0, 1.0);
+    let series = f.poly(&inner, f.by(ERF_SMALL_F32, ERF_SMALL_F64));
+    f.mul(x, &series)
+}
+
+/// (x − 2)/(x + 2), the argument of the tables for the tail.
+fn tail_argument(f: &mut Formula<'_>, x: &Val) -> Val {
+    let two = f.k(2.0);
+    let (above, below) = (f.sub(x, &two), f.add(x, &two));
+    f.div(&above, &below)
+}
+
 /// Error function.
 pub fn erf(code: &mut Code, x: &Val) -> Val {
     helper(code, "erf", &[x], |f, p| {
-        let magnitude = f.abs(&p[0]);
-        let square = f.mul(&p[0], &p[0]);
-        let (one, two) = (f.k(1.0), f.k(2.0));
-        let inner = f.clamp(&square, 0.0, 1.0);
-        let near = f.poly(&inner, f.by(ERF_SMALL_F32, ERF_SMALL_F64));
-        let near = f.mul(&p[0], &near);
-
+        let near = near_zero(f, &p[0]);
+        let (one, magnitude) = (f.k(1.0), f.abs(&p[0]));
         let x = f.clamp(&magnitude, 1.0, f.by(4.25, 6.0));
-        let (above, below) = (f.sub(&x, &two), f.add(&x, &two));
-        let t = f.div(&above, &below);
+        let t = tail_argument(f, &x);
         let q = f.poly(&t, f.by(ERFC_TAIL_F32, ERFC_TAIL_F64));
         let square = f.mul(&x, &x);
         let negated = f.neg(&square);
@@ -145,17 +154,11 @@ pub fn erf(code: &mut Code, x: &Val) -> Val {
 /// Complementary error function, 1 − erf(x), to full relative accuracy in its tail.
 pub fn erfc(code: &mut Code, x: &Val) -> Val {
     helper(code, "erfc", &[x], |f, p| {
-        let magnitude = f.abs(&p[0]);
-        let square = f.mul(&p[0], &p[0]);
-        let (one, two) = (f.k(1.0), f.k(2.0));
-        let inner = f.clamp(&square, 0.0, 1.0);
-        let near = f.poly(&inner, f.by(ERF_SMALL_F32, ERF_SMALL_F64));
-        let near = f.mul(&p[0], &near);
+        let near = near_zero(f, &p[0]);
+        let (one, two, magnitude) = (f.k(1.0), f.k(2.0), f.abs(&p[0]));
         let near = f.sub(&one, &near);
-
         let x = f.clamp(&magnitude, 0.5, f.by(10.1, 27.3));
-        let (above, below) = (f.sub(&x, &two), f.add(&x, &two));
-        let t = f.div(&above, &below);
+        let t = tail_argument(f, &x);
         let q = f.poly(&t, f.by(ERFC_WHOLE_TAIL_F32, ERFC_WHOLE_TAIL_F64));
         // e^(−x²) = e^(−s)·(1 − (x² − s)) for the rounded square s: its rounding error matters where x² is large.
         let square = f.mul(&x, &x);

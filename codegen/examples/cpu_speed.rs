@@ -1,5 +1,6 @@
-//! Speed of products on one core, printed; run with `cargo test --release -p icd-codegen --test cpu_speed -- --ignored --nocapture`.
+//! Prints the speed of products on one core: `cargo run --release -p icd-codegen --example cpu_speed`.
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use icd_codegen::cpu::{CpuOptions, compile};
@@ -32,9 +33,7 @@ fn product(m: usize, k: usize, n: usize) -> Module {
     Module { name: None, funcs: vec![func] }
 }
 
-#[test]
-#[ignore = "prints speed; not a check"]
-fn products() {
+fn main() {
     for (m, k, n) in [(64, 384, 384), (64, 384, 1152), (64, 384, 1536), (64, 1536, 384), (1, 768, 3072), (256, 768, 768), (512, 1024, 1024)]
     {
         for cpu in ["x86-64-v3", "x86-64-v4"] {
