@@ -5,6 +5,7 @@ pub mod eval;
 pub mod kernel;
 pub mod permute;
 pub mod quantize;
+pub mod run;
 
 use crate::check::{self, CheckArgs};
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
     Kernel(kernel::KernelArgs),
     /// Search an order of channels: for co-access, for tiles, or for 2:4 pruning.
     Permute(permute::PermuteArgs),
+    /// Permute, transform and re-permute a model while that gains, and put the result through the gate.
+    Run(run::RunArgs),
     /// Say what this machine has for compiling and running, and what is missing.
     Doctor,
 }
@@ -52,6 +55,7 @@ pub fn main() -> i32 {
         Command::Quantize(args) => quantize::run(&args),
         Command::Kernel(args) => kernel::run(&args),
         Command::Permute(args) => permute::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Doctor => doctor::run(),
     };
     match outcome {

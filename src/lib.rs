@@ -3,3 +3,4 @@
 pub mod check;
 pub mod commands;
 pub mod opt;
+pub mod run;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 an error that is explained, 2 wrong usage, 3 a limit is exceeded, 70 a bug of ours.
 
 mod bench;
+mod gate;
 mod info;
 mod profile;
 mod run;
@@ -26,10 +27,10 @@ use std::{
 #[derive(Parser)]
 #[command(name = "icd-run", version, max_term_width = 100)]
 #[command(
-    after_help = "Examples:\n  icd-run model.icd info\n  icd-run model.icd run --inputs in.safetensors -o out.safetensors\n  icd-run model.icd bench --backend cpu --threads 2\n  icd-run model.icd profile --html profile.html\n\nExit codes: 0 done, 1 error, 2 wrong usage, 3 limit exceeded, 70 internal error."
+    after_help = "Examples:\n  icd-run model.icd info\n  icd-run model.icd run --inputs in.safetensors -o out.safetensors\n  icd-run model.icd bench --backend cpu --threads 2\n  icd-run model.icd profile --html profile.html\n  icd-run out/ gate --backend cuda\n\nExit codes: 0 done, 1 error, 2 wrong usage, 3 limit exceeded, 70 internal error."
 )]
 struct Cli {
-    /// The artifact
+    /// The artifact; for `gate`, the folder that `icd run` wrote
     model: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -47,6 +48,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Check the file, run it, and compare backends, thread counts and expected outputs
     Verify(verify::VerifyArgs),
+    /// Compare the arms of a folder in one interleaved run, and say whether the gate is met
+    Gate(gate::GateArgs),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -163,13 +166,14 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> Result<(), Failure> {
-    let artifact = Artifact::open(&cli.model)?;
+    let open = || Artifact::open(&cli.model);
     match &cli.command {
-        Command::Info(args) => info::info(&artifact, args),
-        Command::Run(args) => run::run(&artifact, args),
-        Command::Bench(args) => bench::bench(&artifact, args),
-        Command::Profile(args) => profile::profile(&artifact, args),
-        Command::Verify(args) => verify::verify(&artifact, args),
+        Command::Info(args) => info::info(&open()?, args),
+        Command::Run(args) => run::run(&open()?, args),
+        Command::Bench(args) => bench::bench(&open()?, args),
+        Command::Profile(args) => profile::profile(&open()?, args),
+        Command::Verify(args) => verify::verify(&open()?, args),
+        Command::Gate(args) => gate::gate(&cli.model, args),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Inputs of a program from a file or from random numbers, and outputs to a file.
 
-use crate::RuntimeError;
+use crate::{RuntimeError, random::Random};
 use icd_core::{
     DType, Literal, TensorType,
     dtype::Class,
@@ -32,7 +32,7 @@ pub fn random_inputs(specs: &[TensorSpec], seed: u64) -> Result<Vec<Vec<u8>>, Ru
         let mut random = Random::new(seed, index as u64);
         let mut out = Vec::with_capacity(elems * spec.dtype.bytes());
         for _ in 0..elems {
-            random.element(spec.dtype, &mut out);
+            element(&mut random, spec.dtype, &mut out);
         }
         Ok(out)
     };
@@ -55,47 +55,25 @@ pub fn write_outputs(path: &Path, specs: &[TensorSpec], outputs: &[impl AsRef<[u
     Ok(weights::write(path, &tensors, &BTreeMap::new())?)
 }
 
-/// SplitMix64 (Steele, Lea, Flood, 2014): every tensor has a stream of its own.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, stream: u64) -> Self {
-        let mut random = Random(seed);
-        let start = random.next();
-        Random(start ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn float(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
-    fn element(&mut self, dtype: DType, out: &mut Vec<u8>) {
-        match dtype {
-            DType::F64 => out.extend(self.float().to_le_bytes()),
-            DType::F32 => out.extend((self.float() as f32).to_le_bytes()),
-            DType::F16 => out.extend(half::f16::from_f64(self.float()).to_le_bytes()),
-            DType::BF16 => out.extend(half::bf16::from_f64(self.float()).to_le_bytes()),
-            DType::C64 => (0..2).for_each(|_| out.extend((self.float() as f32).to_le_bytes())),
-            DType::C128 => (0..2).for_each(|_| out.extend(self.float().to_le_bytes())),
-            _ => {
-                let bits = match dtype.class() {
-                    Class::Signed => dtype.bits() - 1,
-                    // Narrow floats: codes with a small exponent, none of them infinite or NaN.
-                    Class::Float => dtype.bits() - 2,
-                    _ => dtype.bits(),
-                };
-                let most = if dtype.class() == Class::Float { bits.min(5) } else { bits.min(3) };
-                let value = (self.next() >> 32) & ((1 << most) - 1);
-                out.extend(value.to_le_bytes().into_iter().take(dtype.bytes()));
-            }
+/// Appends a random element.
+fn element(random: &mut Random, dtype: DType, out: &mut Vec<u8>) {
+    match dtype {
+        DType::F64 => out.extend(random.float().to_le_bytes()),
+        DType::F32 => out.extend((random.float() as f32).to_le_bytes()),
+        DType::F16 => out.extend(half::f16::from_f64(random.float()).to_le_bytes()),
+        DType::BF16 => out.extend(half::bf16::from_f64(random.float()).to_le_bytes()),
+        DType::C64 => (0..2).for_each(|_| out.extend((random.float() as f32).to_le_bytes())),
+        DType::C128 => (0..2).for_each(|_| out.extend(random.float().to_le_bytes())),
+        _ => {
+            let bits = match dtype.class() {
+                Class::Signed => dtype.bits() - 1,
+                // Narrow floats: codes with a small exponent, none of them infinite or NaN.
+                Class::Float => dtype.bits() - 2,
+                _ => dtype.bits(),
+            };
+            let most = if dtype.class() == Class::Float { bits.min(5) } else { bits.min(3) };
+            let value = (random.next() >> 32) & ((1 << most) - 1);
+            out.extend(value.to_le_bytes().into_iter().take(dtype.bytes()));
         }
     }
 }

@@ -7,4 +7,5 @@ mod hostile_programs;
 mod hostile_weights;
 mod permute;
 mod programs;
+mod run;
 mod tool;

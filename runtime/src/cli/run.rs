@@ -15,6 +15,9 @@ pub(super) struct RunArgs {
     /// Write the outputs by name
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: Option<PathBuf>,
+    /// Calls; the last one's outputs are shown or written
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
 }
 
 /// Elements of an output that are shown when it is not written to a file.
@@ -24,7 +27,9 @@ pub(super) fn run(artifact: &Artifact, args: &RunArgs) -> Result<(), Failure> {
     let mut session = args.device.load(artifact)?;
     let inputs = args.inputs.read(&session, true)?;
     let mut outputs = session.allocate_outputs()?;
-    session.run_into(&as_slices(&inputs), &mut as_slices_mut(&mut outputs))?;
+    for _ in 0..args.repeat {
+        session.run_into(&as_slices(&inputs), &mut as_slices_mut(&mut outputs))?;
+    }
     match &args.output {
         Some(path) => {
             let slices: Vec<&[u8]> = as_slices(&outputs);
