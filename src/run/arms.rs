@@ -23,7 +23,7 @@ pub fn gate_plan(config: &Config, compiler: &Compiler, folder: &Path) -> anyhow:
         let original = compiler.compile(&[&config.pipeline.prepare, "icd-fuse"], &["cpu".into()])?;
         let (name, reference) = (PathBuf::from("inputs.safetensors"), PathBuf::from("reference.safetensors"));
         std::fs::copy(inputs, folder.join(&name)).with_context(|| inputs.display().to_string())?;
-        weights::write(&folder.join(&reference), &outputs(&original, inputs, config.machine.threads)?, &BTreeMap::new())?;
+        weights::write(folder.join(&reference), &outputs(&original, inputs, config.machine.threads)?, &BTreeMap::new())?;
         (plan.inputs, plan.reference) = (Some(name), Some(reference));
     }
     Ok(plan)

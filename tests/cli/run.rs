@@ -10,7 +10,7 @@ fn configure(folder: &Path) {
     let ids: Vec<i32> = (0..8 * 32).map(|i| (i * 37 + i / 32) % 97).collect();
     let tensor = |values: &[i32]| Literal::from_slice(TensorType::new(DType::I32, [8, 1, 32]), values).unwrap();
     let inputs = BTreeMap::from([("input.0".to_string(), tensor(&ids)), ("input.1".to_string(), tensor(&[1; 8 * 32]))]);
-    weights::write(&folder.join("inputs.safetensors"), &inputs, &BTreeMap::new()).unwrap();
+    weights::write(folder.join("inputs.safetensors"), &inputs, &BTreeMap::new()).unwrap();
     let (file, weights) = (data("tiny-bert/tiny-bert.mlir"), data("tiny-bert/tiny-bert.safetensors"));
     let text = format!(
         r#"
