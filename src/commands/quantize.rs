@@ -10,9 +10,11 @@ use icd_checkpoint::plan::{Plan, plan};
 use icd_checkpoint::preprocess::Preprocess;
 use icd_checkpoint::quantize::{Method, Options, Report, quantize};
 use icd_checkpoint::rows::Batch;
-use icd_checkpoint::scheme::Scheme;
-use icd_checkpoint::sensitivity;
+use icd_checkpoint::scheme::{Scheme, WeightForm};
+use icd_checkpoint::sparsity::{Prune, Sparsity};
 use icd_checkpoint::text::Text;
+use icd_checkpoint::{sensitivity, sparsity};
+use icd_quant::Pattern;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,21 @@ enum MethodName {
     Gptq,
     /// GPTQ with range search and refinement sweeps.
     GptqBest,
+    /// Activation-aware scaling, then round to nearest.
+    Awq,
+    /// Vector quantization with error compensation.
+    Vptq,
+}
+
+/// How weights that stay are chosen.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PruneName {
+    /// The largest.
+    Magnitude,
+    /// The largest, weighted by what they multiply.
+    Wanda,
+    /// By second-order information, with compensation.
+    Sparsegpt,
 }
 
 /// How the layers are stored.
@@ -50,12 +67,12 @@ pub struct QuantizeArgs {
     /// New folder.
     #[arg(short, long)]
     output: PathBuf,
-    /// Bits of weights and activations: w4a16, w8a8, w4a8, w4a4, w3a16 …
+    /// Weights and activations: w4a16, w8a8, w4a8, w4a4, w3a16 …, fp8, fp8a16, vq2, vq2.25, vq-v8-k256-r256 …, and w16a16 with --sparsity.
     #[arg(long, default_value = "w4a16")]
     scheme: Scheme,
-    /// Algorithm.
-    #[arg(long, value_enum, default_value = "gptq-best")]
-    method: MethodName,
+    /// Algorithm; vptq for vq schemes, gptq-best for others by default. With vptq, w2a16 means vq2.
+    #[arg(long, value_enum)]
+    method: Option<MethodName>,
     /// Input channels a group; 0 for all of them. 128 by default, 0 where activations are rounded.
     #[arg(long)]
     group: Option<usize>,
@@ -65,6 +82,18 @@ pub struct QuantizeArgs {
     /// Integer zero points.
     #[arg(long)]
     asym: bool,
+    /// Remove weights: 2:4, or V:2:M as 64:2:8.
+    #[arg(long, value_parser = sparsity::pattern)]
+    sparsity: Option<Pattern>,
+    /// How the weights that stay are chosen.
+    #[arg(long, value_enum, default_value = "sparsegpt", requires = "sparsity")]
+    prune: PruneName,
+    /// Reorder input channels so that 2:4 keeps more; a gather when the model runs.
+    #[arg(long, requires = "sparsity")]
+    permute: bool,
+    /// Let each layer make up for the errors of those before it, and its bias for its mean error.
+    #[arg(long)]
+    compensate: bool,
     /// Map of the inputs before rounding: none, smoothquant, quarot, auto.
     #[arg(long, default_value = "none")]
     preprocess: Preprocess,
@@ -111,14 +140,24 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
         Some(path) => Some(read_text(args, &folder, arch.as_ref(), path)?),
         None => None,
     };
-    let default_group = if args.scheme.activation_bits.is_some() { 0 } else { 128 };
+    let mut scheme = args.scheme;
+    let vectors = matches!(scheme.weight, WeightForm::Vectors(_) | WeightForm::VectorBits(_));
+    let method = match args.method {
+        Some(MethodName::Rtn) => Method::Rtn,
+        Some(MethodName::Gptq) => Method::Gptq,
+        Some(MethodName::GptqBest) => Method::GptqBest,
+        Some(MethodName::Awq) => Method::Awq,
+        Some(MethodName::Vptq) => Method::Vptq,
+        None if vectors => Method::Vptq,
+        None => Method::GptqBest,
+    };
+    if let (Method::Vptq, WeightForm::Integers(bits @ 2..=4)) = (method, scheme.weight) {
+        scheme.weight = WeightForm::VectorBits(4 * bits);
+    }
+    let default_group = if scheme.activation.is_some() { 0 } else { 128 };
     let mut options = Options {
-        scheme: args.scheme,
-        method: match args.method {
-            MethodName::Rtn => Method::Rtn,
-            MethodName::Gptq => Method::Gptq,
-            MethodName::GptqBest => Method::GptqBest,
-        },
+        scheme,
+        method,
         group: Some(args.group.unwrap_or(default_group)).filter(|g| *g > 0),
         asymmetric: args.asym,
         act_order: args.act_order,
@@ -129,7 +168,17 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
             LayoutName::GptqV1 => Layout::GptqV1,
         },
         tolerance: args.tolerance,
-        bits: BTreeMap::new(),
+        forms: BTreeMap::new(),
+        sparsity: args.sparsity.map(|pattern| Sparsity {
+            pattern,
+            prune: match args.prune {
+                PruneName::Magnitude => Prune::Magnitude,
+                PruneName::Wanda => Prune::Wanda,
+                PruneName::Sparsegpt => Prune::SparseGpt,
+            },
+            permute: args.permute,
+        }),
+        compensate: args.compensate,
     };
     let tokens = batch.as_ref().map_or(0, |b| b.tokens.len());
     let plan = plan(&folder, &options, tokens)?;
@@ -145,7 +194,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
     if let Some(budget) = args.bits_budget {
         let Some(batch) = &batch else { bail!("--bits-budget needs text to measure sensitivity: give --calibration") };
         let progress = bar("layers measured")?;
-        options.bits = sensitivity::allocate(&folder, arch.as_ref(), &options, batch, budget, &mut |done, all| {
+        options.forms = sensitivity::allocate(&folder, arch.as_ref(), &options, batch, budget, &mut |done, all| {
             progress.set_length(all as u64);
             progress.set_position(done as u64);
         })?;

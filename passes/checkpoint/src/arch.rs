@@ -7,6 +7,7 @@ pub mod mamba;
 
 use crate::config::Config;
 use crate::error::{CheckpointError, Result};
+use crate::fold::{Producer, Stream};
 use crate::folder::ModelFolder;
 use crate::ops::elementwise::Activation;
 use crate::ops::matmul::Order;
@@ -41,6 +42,35 @@ pub trait Weights: Sync {
     /// # Errors
     /// Its tensors are missing or damaged.
     fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows>;
+
+    /// Makes of keys what reading them back from a cache yields; they stay as they are where this is not defined.
+    ///
+    /// # Errors
+    /// A cache cannot hold them.
+    fn keys(&self, batch: &Batch, part: CachePart, rows: &mut Rows) -> Result<()> {
+        let _ = (batch, part, rows);
+        Ok(())
+    }
+
+    /// As [`Weights::keys`], of values.
+    ///
+    /// # Errors
+    /// A cache cannot hold them.
+    fn values(&self, batch: &Batch, part: CachePart, rows: &mut Rows) -> Result<()> {
+        let _ = (batch, part, rows);
+        Ok(())
+    }
+}
+
+/// Where keys or values lie in rows of activations: head `h` of a token begins at column `offset + h * head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachePart {
+    /// First column of head 0.
+    pub offset: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head: usize,
 }
 
 /// A family of models, set up from a folder.
@@ -70,6 +100,20 @@ pub trait Architecture: Send + Sync {
     fn finish(&self, weights: &dyn Weights, x: Rows) -> Result<Rows>;
     /// Name and shape `[vocabulary, width]` of the matrix that turns activations into logits; none for encoders.
     fn head(&self) -> Option<(String, [usize; 2])>;
+    /// The residual stream of a pre-norm model.
+    fn stream(&self) -> Option<Stream> {
+        None
+    }
+    /// Places of a block's layers that add to the residual stream.
+    fn writers(&self, block: usize) -> Vec<usize> {
+        let _ = block;
+        Vec::new()
+    }
+    /// What makes the inputs of a block's layers, where maps of it can be put into weights.
+    fn producers(&self, block: usize) -> Vec<Producer> {
+        let _ = block;
+        Vec::new()
+    }
 }
 
 /// Reads the family of a folder from its `config.json`.

@@ -26,6 +26,14 @@ impl Config {
         Ok(Config { path: path.into(), value })
     }
 
+    /// The object with a field set.
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        if let Some(object) = self.value.as_object_mut() {
+            object.insert(name.into(), value);
+        }
+        self
+    }
+
     /// The whole object.
     pub fn value(&self) -> &Value {
         &self.value

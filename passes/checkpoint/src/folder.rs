@@ -5,12 +5,43 @@
 use crate::config::Config;
 use crate::error::{CheckpointError, Result};
 use icd_core::weights::WeightFile;
-use icd_core::{Literal, TensorType};
+use crate::layout;
+use icd_core::{DType, Literal, TensorType};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+
+/// A tensor that is computed from those of a folder whenever it is read.
+#[derive(Clone)]
+pub struct Derived {
+    shape: Vec<usize>,
+    dtype: DType,
+    make: Arc<dyn Fn(&ModelFolder) -> Result<Vec<f32>> + Send + Sync>,
+}
+
+impl Derived {
+    /// A tensor of f32.
+    pub fn new(shape: Vec<usize>, make: impl Fn(&ModelFolder) -> Result<Vec<f32>> + Send + Sync + 'static) -> Self {
+        Derived { shape, dtype: DType::F32, make: Arc::new(make) }
+    }
+
+    /// The tensor in the type `dtype`, where that is a 16-bit float.
+    pub fn rounded(mut self, dtype: DType) -> Self {
+        if matches!(dtype, DType::F16 | DType::BF16) {
+            self.dtype = dtype;
+        }
+        self
+    }
+}
+
+impl std::fmt::Debug for Derived {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Derived").field("shape", &self.shape).field("dtype", &self.dtype).finish_non_exhaustive()
+    }
+}
 
 /// An open model folder.
 #[derive(Clone, Debug)]
@@ -19,6 +50,9 @@ pub struct ModelFolder {
     config: Config,
     shards: Vec<PathBuf>,
     tensors: BTreeMap<String, Stored>,
+    derived: BTreeMap<String, Derived>,
+    /// What derived tensors are computed from.
+    base: Option<Arc<ModelFolder>>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,7 +93,20 @@ impl ModelFolder {
             let file = shards.get(*shard).map(|p| p.display().to_string()).unwrap_or_default();
             return Err(CheckpointError::File { path: index_path, what: format!("places tensor '{name}' in {file}, where it is not") });
         }
-        Ok(ModelFolder { path: path.into(), config, shards, tensors })
+        Ok(ModelFolder { path: path.into(), config, shards, tensors, derived: BTreeMap::new(), base: None })
+    }
+
+    /// This folder with some tensors computed from its own, and fields of `config.json` set.
+    pub fn with(&self, derived: BTreeMap<String, Derived>, fields: Vec<(&str, serde_json::Value)>) -> Self {
+        let mut out = self.clone();
+        for (name, tensor) in &derived {
+            let ty = TensorType::new(tensor.dtype, tensor.shape.iter().copied());
+            out.tensors.insert(name.clone(), Stored { shard: usize::MAX, ty });
+        }
+        out.config = fields.into_iter().fold(out.config, |config, (name, value)| config.with(name, value));
+        out.derived = derived;
+        out.base = Some(Arc::new(self.clone()));
+        out
     }
 
     /// Where the folder is.
@@ -102,6 +149,13 @@ impl ModelFolder {
     /// # Errors
     /// The tensor is not there or its file changed.
     pub fn tensor(&self, name: &str) -> Result<Literal> {
+        if let Some(base) = &self.base {
+            let Some(derived) = self.derived.get(name) else { return base.tensor(name) };
+            let values = (derived.make)(base)?;
+            let mut out = BTreeMap::new();
+            layout::put_as(&mut out, name.into(), derived.dtype, &derived.shape, &values)?;
+            return out.remove(name).ok_or_else(|| self.wrong(name, "is missing"));
+        }
         let stored = self.tensors.get(name).ok_or_else(|| self.wrong(name, "is missing"))?;
         let file = self.shards.get(stored.shard).ok_or_else(|| self.wrong(name, "is missing"))?;
         Ok(WeightFile::open(file)?.tensor(name)?.clone())

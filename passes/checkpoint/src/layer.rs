@@ -6,38 +6,49 @@ use crate::layout::formats::Formats;
 use crate::layout::{self, Tensors};
 use crate::ops::matmul::{Order, linear};
 use crate::rows::Rows;
-use icd_quant::{Rotation, TokenGrid};
+use crate::scheme::Activation;
+use icd_quant::Rotation;
 use rayon::prelude::*;
 
 /// What is done to the input of a linear layer before it meets the weight.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InputTransform {
+    /// New order of the input channels, before all else: channel `c` of the stored weight reads channel `order[c]`.
+    pub order: Option<Vec<u32>>,
     /// Factors on the input channels; the stored weight is divided by them.
     pub scale: Option<Vec<f32>>,
     /// Rotation of the input channels, after the factors; the stored weight is rotated back.
     pub rotation: Option<Rotation>,
-    /// Bits of the dynamic, symmetric, per-token rounding of activations.
-    pub bits: Option<u8>,
+    /// Dynamic rounding of activations, token by token.
+    pub rounding: Option<Activation>,
 }
 
 impl InputTransform {
     /// Whether the input reaches the weight as it is.
     pub fn is_identity(&self) -> bool {
-        self.scale.is_none() && self.rotation.is_none() && self.bits.is_none()
+        self.is_exact_identity() && self.rounding.is_none()
+    }
+
+    /// Whether there is no order, no factor and no rotation.
+    pub fn is_exact_identity(&self) -> bool {
+        self.order.is_none() && self.scale.is_none() && self.rotation.is_none()
     }
 
     /// Applies the transform to rows of activations.
     pub fn apply(&self, x: &Rows) -> Rows {
         let mut out = self.map(x);
-        if let Some(bits) = self.bits {
-            TokenGrid::new(bits).round_rows(&mut out.data, x.width);
+        if let Some(rounding) = self.rounding {
+            rounding.round_rows(&mut out.data, x.width);
         }
         out
     }
 
-    /// The exact part of the transform: factors and rotation, no rounding.
+    /// The exact part of the transform: order, factors and rotation, no rounding.
     pub fn map(&self, x: &Rows) -> Rows {
-        let mut out = x.clone();
+        let mut out = match &self.order {
+            Some(order) => gathered(x, order),
+            None => x.clone(),
+        };
         if let Some(scale) = &self.scale {
             out.data.par_chunks_mut(x.width.max(1)).with_min_len(16).for_each(|row| row.iter_mut().zip(scale).for_each(|(v, s)| *v *= s));
         }
@@ -49,7 +60,10 @@ impl InputTransform {
 
     /// The weight `[k][n]` that goes with the transformed input: `map(x) · map_weight(W) = x · W`.
     pub fn map_weight(&self, weight: &[f32], n: usize) -> Vec<f32> {
-        let mut out = weight.to_vec();
+        let mut out = match &self.order {
+            Some(order) => order.iter().flat_map(|c| weight.iter().skip(*c as usize * n).take(n)).copied().collect(),
+            None => weight.to_vec(),
+        };
         if let Some(scale) = &self.scale {
             out.chunks_mut(n.max(1)).zip(scale).for_each(|(row, s)| row.iter_mut().for_each(|w| *w /= s));
         }
@@ -58,6 +72,14 @@ impl InputTransform {
             None => out,
         }
     }
+}
+
+fn gathered(x: &Rows, order: &[u32]) -> Rows {
+    let mut out = Rows::zeros(x.count(), x.width);
+    out.data.par_chunks_mut(x.width.max(1)).zip(x.data.par_chunks(x.width.max(1))).with_min_len(16).for_each(|(out, row)| {
+        out.iter_mut().zip(order).for_each(|(o, c)| *o = row.get(*c as usize).copied().unwrap_or(0.0));
+    });
+    out
 }
 
 /// A linear layer in f32.

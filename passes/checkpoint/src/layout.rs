@@ -3,8 +3,11 @@
 pub mod awq;
 pub mod bits;
 pub mod compressed_tensors;
+pub mod float8;
 pub mod formats;
 pub mod gptq;
+pub mod sparse;
+pub mod vectors;
 
 use crate::arch::LinearSpec;
 use crate::error::{CheckpointError, Result};
@@ -13,12 +16,14 @@ use crate::layer::InputTransform;
 use crate::ops::matmul::Order;
 use formats::{Formats, Layout};
 use icd_core::{DType, Literal, TensorType};
-use icd_quant::{Quantized, Rotation};
+use icd_quant::{Quantized, Rotation, VectorQuantized};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Suffix of the tensor with factors on a layer's input channels.
 pub const INPUT_SCALE: &str = "icd_input_scale";
+/// Suffix of the tensor with the order of a layer's input channels.
+pub const INPUT_ORDER: &str = "icd_input_order";
 /// Suffix of the tensor with the seed of the rotation of a layer's input.
 pub const INPUT_ROTATION: &str = "icd_input_rotation";
 
@@ -133,6 +138,31 @@ impl Coded {
     }
 }
 
+/// A weight as a method left it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Encoded {
+    /// Integers and scales.
+    Codes(Coded),
+    /// Entries of codebooks.
+    Vectors(VectorQuantized),
+    /// E4M3.
+    Float8(float8::Float8),
+    /// Some of the weights.
+    Sparse(sparse::SparseWeight),
+}
+
+impl Encoded {
+    /// The weight as `[k][n]`.
+    pub fn dequantize(&self) -> Vec<f32> {
+        match self {
+            Encoded::Codes(coded) => coded.dequantize(),
+            Encoded::Vectors(vectors) => vectors.dequantize(),
+            Encoded::Float8(float) => float.dequantize(),
+            Encoded::Sparse(sparse) => sparse.dequantize(),
+        }
+    }
+}
+
 /// Reads the weight of a layer in f32, how it lies, and what its input goes through.
 ///
 /// # Errors
@@ -141,6 +171,19 @@ pub fn read(source: &dyn Tensors, formats: &Formats, spec: &LinearSpec) -> Resul
     let name = |part: &str| format!("{}.{part}", spec.name);
     let format = formats.of(&spec.name);
     let mut input = InputTransform::default();
+    if source.has(&name(INPUT_ORDER)) {
+        let order = integers(source, &name(INPUT_ORDER), &[spec.k])?;
+        let mut seen = vec![false; spec.k];
+        for c in &order {
+            if let Some(seen) = seen.get_mut(*c as usize) {
+                *seen = true;
+            }
+        }
+        if seen.contains(&false) {
+            return Err(source.error(&name(INPUT_ORDER), format!("is no order of {} channels", spec.k)));
+        }
+        input.order = Some(order.into_iter().map(|c| c as u32).collect());
+    }
     if source.has(&name(INPUT_SCALE)) {
         input.scale = Some(floats(source, &name(INPUT_SCALE), &[spec.k])?);
     }
@@ -148,11 +191,18 @@ pub fn read(source: &dyn Tensors, formats: &Formats, spec: &LinearSpec) -> Resul
         let seed = integers(source, &name(INPUT_ROTATION), &[1])?;
         input.rotation = Some(Rotation::new(spec.k, seed.first().map(|s| *s as u64)));
     }
+    input.rounding = format.and_then(|f| f.activation);
+    if vectors::is_here(source, &spec.name) {
+        return Ok((Order::InputMajor, vectors::read(source, spec)?.dequantize(), input));
+    }
+    if sparse::is_here(source, &spec.name) {
+        return Ok((Order::InputMajor, sparse::read(source, spec)?.dequantize(), input));
+    }
     if source.has(&name("weight")) {
-        let whole = source.literal(&name("weight"))?.ty().dtype == DType::I8;
-        if whole {
-            input.bits = format.and_then(|f| f.activation_bits);
-            return Ok((Order::OutputMajor, compressed_tensors::read_integers(source, spec)?, input));
+        match source.literal(&name("weight"))?.ty().dtype {
+            DType::I8 => return Ok((Order::OutputMajor, compressed_tensors::read_integers(source, spec)?, input)),
+            DType::F8E4M3FN => return Ok((Order::OutputMajor, float8::read(source, spec)?, input)),
+            _ => input.rounding = None,
         }
         let shape = match spec.order {
             Order::OutputMajor => [spec.n, spec.k],
@@ -163,7 +213,6 @@ pub fn read(source: &dyn Tensors, formats: &Formats, spec: &LinearSpec) -> Resul
     let Some(format) = format else {
         return Err(source.error(&name("weight"), "is missing, and config.json has no quantization_config that explains it".into()));
     };
-    input.bits = format.activation_bits;
     let coded = match format.layout {
         Layout::CompressedTensors => compressed_tensors::read(source, format, spec)?,
         Layout::Gptq | Layout::GptqV1 => gptq::read(source, format, spec)?,
@@ -220,6 +269,15 @@ pub(crate) fn put_words(out: &mut Written, name: String, shape: &[usize], words:
 
 pub(crate) fn put_halves(out: &mut Written, name: String, shape: &[usize], values: impl Iterator<Item = f32>) -> Result<()> {
     put(out, name, DType::F16, shape, values.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect())
+}
+
+/// A tensor of floats in the type `dtype`; f32 where that is no 16-bit float.
+pub(crate) fn put_as(out: &mut Written, name: String, dtype: DType, shape: &[usize], values: &[f32]) -> Result<()> {
+    match dtype {
+        DType::F16 => put_halves(out, name, shape, values.iter().copied()),
+        DType::BF16 => put(out, name, dtype, shape, values.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect()),
+        _ => put(out, name, DType::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+    }
 }
 
 /// Element `[r][c]` of a row-major matrix for all r, then all c: its transpose's elements in order.

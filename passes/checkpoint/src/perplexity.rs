@@ -3,15 +3,17 @@
 //! The whole text is tokenized in one go without special tokens. Window i is tokens c·i to c·i + c: its first c are the input, its last c the
 //! targets. Only full windows count; the model starts fresh in each.
 
-use crate::arch::architecture;
+use crate::arch::{Weights, architecture};
 use crate::error::{CheckpointError, Result};
 use crate::folder::ModelFolder;
+use crate::kv_cache::RoundedCache;
 use crate::ops::elementwise::exp;
 use crate::ops::matmul::{Order, linear};
 use crate::rows::{Batch, Rows};
 use crate::run::{self, FolderWeights};
 use crate::size::Size;
 use crate::text::Text;
+use icd_quant::KvQuant;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -33,12 +35,16 @@ pub struct Perplexity {
     pub windows: usize,
     /// Tokens a window.
     pub context: usize,
+    /// Bits an element of the key-value cache, scales included; none: it is not rounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_bits: Option<f64>,
     /// Size of the model.
     #[serde(flatten)]
     pub size: Size,
 }
 
-/// Measures the perplexity of the model in `folder`. `windows` limits it to a beginning of the text. `progress` hears (done, all) windows.
+/// Measures the perplexity of the model in `folder`. `windows` limits it to a beginning of the text; `cache` rounds keys
+/// and values. `progress` hears (done, all) windows.
 ///
 /// # Errors
 /// The folder is not a language model, or the text is shorter than a window.
@@ -47,6 +53,7 @@ pub fn perplexity(
     text: &str,
     context: usize,
     windows: Option<usize>,
+    cache: Option<KvQuant>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Perplexity> {
     let arch = architecture(folder)?;
@@ -63,11 +70,19 @@ pub fn perplexity(
     let batch = Batch::new(tokens.chunks_exact(context).take(count));
     let head = folder.floats(&head, &shape)?;
     let targets = tokens.get(1..=count * context).unwrap_or_default();
-    let weights = FolderWeights::new(folder)?;
+    let stored = FolderWeights::new(folder)?;
+    let rounded = cache.map(|quant| RoundedCache { inner: &stored, quant });
+    let weights: &dyn Weights = match &rounded {
+        Some(rounded) => rounded,
+        None => &stored,
+    };
+    if cache.is_some() && arch.name() == "mamba" {
+        return Err(CheckpointError::Unsupported("mamba models have no key-value cache".into()));
+    }
     let (mut losses, mut done) = (Vec::with_capacity(count * context), 0);
     progress(0, count);
     for part in batch.split(run::STEP_TOKENS * 4) {
-        run::model(folder, arch.as_ref(), &weights, &part, |_, x| {
+        run::model(folder, arch.as_ref(), weights, &part, |_, x| {
             for rows in x.data.chunks(LOGIT_ROWS * x.width) {
                 let logits = linear(&Rows { width: x.width, data: rows.to_vec() }, &head, shape[0], Order::OutputMajor, None);
                 let targets = targets.get(losses.len()..losses.len() + logits.count()).unwrap_or_default();
@@ -87,6 +102,7 @@ pub fn perplexity(
         tokens: losses.len(),
         windows: count,
         context,
+        kv_bits: cache.map(|c| c.bits_per_element()),
         size: Size::of(folder, arch.as_ref()),
     })
 }

@@ -3,7 +3,7 @@
 use crate::arch::{Architecture, architecture};
 use crate::error::Result;
 use crate::folder::ModelFolder;
-use crate::quantize::{Method, Options};
+use crate::quantize::Options;
 use serde::Serialize;
 
 /// Bytes that the process needs besides the layers.
@@ -55,9 +55,11 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
         hessians = hessians.max(inputs.iter().map(|(_, k)| 4 * k * k).sum());
         for spec in &specs {
             let elements = spec.k * spec.n;
-            let code_bits = usize::from(options.bits.get(&spec.name).copied().unwrap_or(options.scheme.bits));
-            let groups = spec.k.div_ceil(options.group.unwrap_or(spec.k).max(1));
-            bits += elements * code_bits + groups * spec.n * (16 + if options.asymmetric { code_bits } else { 0 });
+            let form = options.forms.get(&spec.name).copied().unwrap_or(options.scheme.weight);
+            bits += options.sparsity.map_or(0, |_| elements) + {
+                let dense = form.stored_bits(spec.k, spec.n, options.group, options.asymmetric);
+                options.sparsity.map_or(dense, |s| (dense as f64 * s.density()) as usize)
+            };
             let bytes = folder.bytes(&format!("{}.weight", spec.name));
             stored += bytes;
             weights += elements;
@@ -65,13 +67,13 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
             largest = largest.max(bytes);
             largest_f32 = largest_f32.max(4 * elements);
             of_block += 4 * elements;
-            if options.method != Method::Rtn {
+            if options.needs_hessians() {
                 let k = spec.k as f64;
                 operations += k * k * spec.n as f64 * 2.0 + 4.0 / 3.0 * k * k * k + 6.0 * elements as f64 * tokens as f64;
             }
             operations += 2.0 * elements as f64;
         }
-        if options.method != Method::Rtn {
+        if options.needs_hessians() {
             operations += inputs.iter().map(|(_, k)| (*k as f64).powi(2) * tokens as f64).sum::<f64>();
         }
         block_bytes = block_bytes.max(of_block);

@@ -55,7 +55,7 @@ impl Preprocess {
         grid: Grid,
     ) -> std::result::Result<(InputTransform, String), QuantError> {
         let k = input.sample.width;
-        let plain = InputTransform { bits: scheme.activation_bits, ..InputTransform::default() };
+        let plain = InputTransform { rounding: scheme.activation, ..InputTransform::default() };
         let mut candidates = vec![(plain.clone(), "none".to_string())];
         if matches!(self, Preprocess::Smoothquant | Preprocess::Auto) {
             for alpha in ALPHAS {
@@ -80,7 +80,7 @@ impl Preprocess {
             for w in weights {
                 let mapped = candidate.0.map_weight(w.data, w.n);
                 let rounded = Rtn.quantize(Matrix { data: &mapped, ..*w }, grid, None)?.dequantize(w.n);
-                error += output_error(input, *w, &candidate.0, &rounded);
+                error += output_error(input, *w, &candidate.0, &rounded, None);
             }
             if best.as_ref().is_none_or(|(least, _)| error < *least) {
                 best = Some((error, candidate));
@@ -90,11 +90,13 @@ impl Preprocess {
     }
 }
 
-/// Squared error of `transform(x) · rounded` relative to `x · weight` over the sample rows.
-pub fn output_error(input: &Input, weight: Matrix<'_>, transform: &InputTransform, rounded: &[f32]) -> f64 {
-    let exact = linear(&input.sample, weight.data, weight.n, Order::InputMajor, None);
+/// Squared error of `transform(x) · rounded + shift` relative to `x · weight` over the sample rows; x in the second product is that of the original
+/// model where it is known.
+pub fn output_error(input: &Input, weight: Matrix<'_>, transform: &InputTransform, rounded: &[f32], shift: Option<&[f32]>) -> f64 {
+    let original = input.reference.as_ref().unwrap_or(&input.sample);
+    let exact = linear(original, weight.data, weight.n, Order::InputMajor, None);
     let mapped: Rows = if transform.is_identity() { input.sample.clone() } else { transform.apply(&input.sample) };
-    let found = linear(&mapped, rounded, weight.n, Order::InputMajor, None);
+    let found = linear(&mapped, rounded, weight.n, Order::InputMajor, shift);
     relative_square(&found.data, &exact.data)
 }
 

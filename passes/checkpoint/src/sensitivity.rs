@@ -5,7 +5,7 @@
 //! e_l(b) = e_l · 4^(3 − b)      minimize Σ e_l(b_l)  subject to  Σ (b_l + overhead_l) · weights_l ≤ budget · weights
 //! ```
 //!
-//! From 2 bits everywhere, the layer whose next bit gains the most for its size gets it, until nothing fits the budget.
+//! From the smallest form everywhere, the layer whose step to a larger one gains the most for its size takes it, until nothing fits the budget.
 
 use crate::arch::{Architecture, LinearSpec, Weights};
 use crate::error::{CheckpointError, Result};
@@ -16,6 +16,7 @@ use crate::preprocess::relative_square;
 use crate::quantize::Options;
 use crate::rows::{Batch, Rows};
 use crate::run::{self, FolderWeights};
+use crate::scheme::WeightForm;
 use icd_quant::{Grid, Matrix, Quantizer, Rtn};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const PROBE_BITS: u8 = 3;
 /// Tokens that it is measured on.
 const PROBE_TOKENS: usize = 4096;
 
-/// The bits of each layer, by name.
+/// The form of each layer, by name: integers of 2 to 8 bits, or vectors of 1 to 4 bits where the scheme asks for vectors.
 ///
 /// # Errors
 /// The budget is below 2 bits and their scales, or a layer cannot be rounded.
@@ -36,41 +37,57 @@ pub fn allocate(
     batch: &Batch,
     budget: f64,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<BTreeMap<String, u8>> {
+) -> Result<BTreeMap<String, WeightForm>> {
     let probe = batch.split(PROBE_TOKENS).into_iter().next().unwrap_or_default();
     let errors = measure(folder, arch, options, &probe, progress)?;
     let specs: Vec<LinearSpec> = (0..arch.blocks()).flat_map(|b| arch.linears(b)).collect();
     let total: usize = specs.iter().map(|s| s.k * s.n).sum();
-    let cost = |spec: &LinearSpec, bits: u8| {
-        let groups = spec.k.div_ceil(options.group.unwrap_or(spec.k).max(1));
-        let zero = if options.asymmetric { usize::from(bits) } else { 0 };
-        spec.k * spec.n * usize::from(bits) + groups * spec.n * (16 + zero)
-    };
-    let mut bits = vec![2u8; specs.len()];
+    // Forms of each layer with their sizes, each larger than the one before.
+    let ladders: Vec<Vec<(WeightForm, usize)>> = specs.iter().map(|spec| ladder(spec, options)).collect();
+    let mut rungs = vec![0usize; specs.len()];
     let limit = budget * total as f64;
-    let mut spent: usize = specs.iter().map(|s| cost(s, 2)).sum();
+    let mut spent: usize = ladders.iter().filter_map(|l| l.first()).map(|(_, size)| size).sum();
     if spent as f64 > limit {
         let least = spent as f64 / total.max(1) as f64;
         return Err(CheckpointError::Argument(format!("a budget of {budget} bits is below the least possible, {least:.3}")));
     }
+    let cost = |error: f64, form: WeightForm| error * 4f64.powf(f64::from(PROBE_BITS) - form.bits());
     loop {
         let mut best: Option<(f64, usize, usize)> = None;
-        for (at, spec) in specs.iter().enumerate() {
-            let Some(now) = bits.get(at).copied().filter(|b| *b < 8) else { continue };
-            let more = cost(spec, now + 1) - cost(spec, now);
-            let error = errors.get(at).copied().unwrap_or(0.0);
-            let gain = error * 4f64.powi(i32::from(PROBE_BITS) - i32::from(now)) * 0.75 / more.max(1) as f64;
-            if (spent + more) as f64 <= limit && best.is_none_or(|(g, ..)| gain > g) {
-                best = Some((gain, at, more));
+        for (at, (ladder, error)) in ladders.iter().zip(&errors).enumerate() {
+            let rung = rungs.get(at).copied().unwrap_or(0);
+            let Some(&(now, size)) = ladder.get(rung) else { continue };
+            for (step, &(next, larger)) in ladder.iter().enumerate().skip(rung + 1) {
+                let gain = (cost(*error, now) - cost(*error, next)) / (larger - size).max(1) as f64;
+                if (spent + larger - size) as f64 <= limit && best.is_none_or(|(g, ..)| gain > g) {
+                    best = Some((gain, at, step));
+                }
             }
         }
-        let Some((_, at, more)) = best else { break };
-        spent += more;
-        if let Some(b) = bits.get_mut(at) {
-            *b += 1;
+        let Some((_, at, step)) = best else { break };
+        if let (Some(ladder), Some(rung)) = (ladders.get(at), rungs.get_mut(at)) {
+            let size = |r: usize| ladder.get(r).map_or(0, |(_, size)| *size);
+            spent += size(step) - size(*rung);
+            *rung = step;
         }
     }
-    Ok(specs.into_iter().map(|s| s.name).zip(bits).collect())
+    let chosen = ladders.iter().zip(rungs).filter_map(|(ladder, rung)| ladder.get(rung).map(|(form, _)| *form));
+    Ok(specs.into_iter().map(|s| s.name).zip(chosen).collect())
+}
+
+fn ladder(spec: &LinearSpec, options: &Options) -> Vec<(WeightForm, usize)> {
+    let forms: Vec<WeightForm> = match options.scheme.weight {
+        WeightForm::Vectors(_) | WeightForm::VectorBits(_) => (4..=16).map(WeightForm::VectorBits).collect(),
+        _ => (2..=8).map(WeightForm::Integers).collect(),
+    };
+    let mut out: Vec<(WeightForm, usize)> = Vec::new();
+    for form in forms.into_iter().filter_map(|f| f.resolved(spec.k, spec.n).ok()) {
+        let size = form.stored_bits(spec.k, spec.n, options.group, options.asymmetric);
+        if out.last().is_none_or(|(_, before)| size > *before) {
+            out.push((form, size));
+        }
+    }
+    out
 }
 
 fn measure(

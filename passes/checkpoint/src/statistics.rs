@@ -4,7 +4,6 @@ use crate::arch::{LinearSpec, Weights};
 use crate::error::{CheckpointError, Result};
 use crate::layer::InputTransform;
 use crate::rows::Rows;
-use crate::run::FolderWeights;
 use icd_quant::Calibration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,27 +18,54 @@ pub struct Input {
     pub calibration: Calibration,
     /// Some of the rows.
     pub sample: Rows,
+    /// The same rows in the original model, where they are known.
+    pub reference: Option<Rows>,
+}
+
+impl Input {
+    /// Empty statistics of `k` channels with the original model's rows beside the quantized one's.
+    pub fn paired(k: usize) -> Self {
+        let empty = Rows { width: k, data: Vec::new() };
+        Input { calibration: Calibration::with_reference(k), sample: empty.clone(), reference: Some(empty) }
+    }
+
+    /// Keeps every `stride`-th row; `before` rows came earlier.
+    pub fn keep_sample(&mut self, x: &Rows, reference: &Rows, before: usize, stride: usize) {
+        for (at, (row, exact)) in x.data.chunks(x.width.max(1)).zip(reference.data.chunks(x.width.max(1))).enumerate() {
+            if (before + at).is_multiple_of(stride.max(1)) {
+                self.sample.data.extend_from_slice(row);
+                if let Some(reference) = &mut self.reference {
+                    reference.data.extend_from_slice(exact);
+                }
+            }
+        }
+    }
+}
+
+/// Every how many rows one is kept, of `tokens`.
+pub fn stride(tokens: usize) -> usize {
+    tokens.div_ceil(SAMPLE_ROWS).max(1)
 }
 
 /// Runs a block as `inner` does and records what its layers read, once for each input.
-pub struct Observer<'a, 'f> {
-    inner: &'a FolderWeights<'f>,
+pub struct Observer<'a> {
+    inner: &'a dyn Weights,
     /// Layers that stand for their input: the first of each.
     first: BTreeMap<String, &'static str>,
     stride: usize,
     seen: Mutex<BTreeMap<&'static str, Input>>,
 }
 
-impl<'a, 'f> Observer<'a, 'f> {
+impl<'a> Observer<'a> {
     /// Records the inputs of `linears` over `tokens` rows in all.
-    pub fn new(inner: &'a FolderWeights<'f>, linears: &[LinearSpec], tokens: usize) -> Self {
+    pub fn new(inner: &'a dyn Weights, linears: &[LinearSpec], tokens: usize) -> Self {
         let mut first = BTreeMap::new();
         for (at, spec) in linears.iter().enumerate() {
             if !linears.iter().take(at).any(|other| other.input == spec.input) {
                 first.insert(spec.name.clone(), spec.input);
             }
         }
-        Observer { inner, first, stride: tokens.div_ceil(SAMPLE_ROWS).max(1), seen: Mutex::default() }
+        Observer { inner, first, stride: stride(tokens), seen: Mutex::default() }
     }
 
     /// What was recorded.
@@ -48,7 +74,7 @@ impl<'a, 'f> Observer<'a, 'f> {
     }
 }
 
-impl Weights for Observer<'_, '_> {
+impl Weights for Observer<'_> {
     fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>> {
         self.inner.parameter(name, shape)
     }
@@ -58,7 +84,7 @@ impl Weights for Observer<'_, '_> {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let entry = seen
                 .entry(input)
-                .or_insert_with(|| Input { calibration: Calibration::new(spec.k), sample: Rows { width: spec.k, data: Vec::new() } });
+                .or_insert_with(|| Input { calibration: Calibration::new(spec.k), sample: Rows { width: spec.k, data: Vec::new() }, reference: None });
             let before = entry.calibration.tokens() as usize;
             let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() };
             entry.calibration.observe(&x.data).map_err(wrong)?;
@@ -72,13 +98,51 @@ impl Weights for Observer<'_, '_> {
     }
 }
 
+/// Runs a block as `inner` does until one layer has its input, which it keeps; what later layers yield is zeros.
+pub struct Capture<'a> {
+    inner: &'a dyn Weights,
+    layer: &'a str,
+    seen: Mutex<Option<Rows>>,
+}
+
+impl<'a> Capture<'a> {
+    /// Waits for the input of `spec`.
+    pub fn new(inner: &'a dyn Weights, spec: &'a LinearSpec) -> Self {
+        Capture { inner, layer: &spec.name, seen: Mutex::default() }
+    }
+
+    /// The input of the layer.
+    ///
+    /// # Errors
+    /// The layer did not run.
+    pub fn finish(self, spec: &LinearSpec) -> Result<Rows> {
+        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        seen.ok_or_else(|| CheckpointError::Layer { layer: spec.name.clone(), what: "did not run in its block".into() })
+    }
+}
+
+impl Weights for Capture<'_> {
+    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>> {
+        self.inner.parameter(name, shape)
+    }
+
+    fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_none() && spec.name != self.layer {
+            return self.inner.linear(spec, x);
+        }
+        seen.get_or_insert_with(|| x.clone());
+        Ok(Rows::zeros(x.count(), spec.n))
+    }
+}
+
 /// The statistics of `transform(x)` from those of x: the Hessian becomes TᵀHT for the linear part T of the transform.
 ///
 /// # Errors
 /// The result is not finite.
 pub fn transformed(calibration: &Calibration, transform: &InputTransform, layer: &str) -> Result<Calibration> {
     let k = calibration.k();
-    let Some(h) = calibration.hessian().filter(|_| transform.scale.is_some() || transform.rotation.is_some()) else {
+    let Some(h) = calibration.hessian().filter(|_| !transform.is_exact_identity()) else {
         return Ok(calibration.clone());
     };
     let once = transform.map(&Rows { width: k, data: h.to_vec() });

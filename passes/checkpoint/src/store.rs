@@ -29,7 +29,8 @@ impl Store {
         &self.path
     }
 
-    fn file(&self, key: &blake3::Hash) -> PathBuf {
+    /// The file of a finished layer.
+    pub fn file(&self, key: &blake3::Hash) -> PathBuf {
         self.path.join(format!("{key}.safetensors"))
     }
 

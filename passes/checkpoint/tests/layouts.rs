@@ -4,10 +4,14 @@ mod support;
 
 use icd_checkpoint::arch::LinearSpec;
 use icd_checkpoint::layout::formats::{Format, Layout};
-use icd_checkpoint::layout::{Coded, Tensors, Written, awq, compressed_tensors, gptq};
+use icd_checkpoint::layout::sparse::{Kept, SparseWeight};
+use icd_checkpoint::layout::{Coded, Tensors, Written, awq, compressed_tensors, gptq, sparse, vectors};
 use icd_checkpoint::ops::matmul::Order;
+use icd_checkpoint::scheme::WeightForm;
 use icd_checkpoint::{CheckpointError, Result};
 use icd_core::{DType, Literal, TensorType};
+use icd_quant::{Calibration, Grid, Matrix, Quantizer, Rtn, VectorQuantized, Vptq};
+use support::noise;
 
 struct Map(Written);
 
@@ -64,7 +68,7 @@ fn pack_quantized_round_trips_and_follows_its_definition() {
                     assert_eq!(bits_at(|w| zeros[w * groups + groups - 1], (n - 1) * usize::from(bits), bits), c.zeros[groups * n - 1]);
                 }
                 let format =
-                    Format { layout: Layout::CompressedTensors, bits, group: Some(group), asymmetric: !symmetric, activation_bits: None };
+                    format(Layout::CompressedTensors, bits, group, !symmetric);
                 assert_eq!(compressed_tensors::read(&Map(written), &format, &spec(k, n)).unwrap(), c);
             }
         }
@@ -84,7 +88,7 @@ fn gptq_round_trips_in_both_forms() {
             let row = zeros.len() / 3;
             let less = u8::from(layout == Layout::GptqV1);
             assert_eq!(bits_at(|w| zeros[row + w], 9 * usize::from(bits), bits), c.zeros[n + 9] - less);
-            let format = Format { layout, bits, group: Some(group), asymmetric: true, activation_bits: None };
+            let format = format(layout, bits, group, true);
             assert_eq!(gptq::read(&Map(written), &format, &spec(k, n)).unwrap(), c);
         }
     }
@@ -107,7 +111,61 @@ fn awq_nibbles_are_interleaved() {
         ("layer.qzeros".to_string(), literal(&[0])),
         ("layer.scales".to_string(), scales),
     ]));
-    let format = Format { layout: Layout::Awq, bits: 4, group: Some(128), asymmetric: true, activation_bits: None };
+    let format = format(Layout::Awq, 4, 128, true);
     let read = awq::read(&map, &format, &spec(1, 8)).unwrap();
     assert_eq!(read.dequantize(), [1.0, 5.0, 2.0, 6.0, 3.0, 7.0, 4.0, 8.0]);
+}
+
+fn format(layout: Layout, bits: u8, group: usize, asymmetric: bool) -> Format {
+    Format { layout, form: WeightForm::Integers(bits), sparse: false, group: Some(group), asymmetric, activation: None }
+}
+
+#[test]
+fn vectors_round_trip_and_damage_is_found() {
+    for (k, n, vptq) in [
+        (12, 20, Vptq::new(4, 16)),
+        (9, 7, Vptq::new(3, 5)),
+        (16, 10, Vptq { residual: 6, ..Vptq::new(2, 9) }),
+        (40, 12, Vptq { residual: 8, outliers: 0.1, outlier_vector: 2, outlier_codebook: 11, ..Vptq::new(4, 32) }),
+    ] {
+        let mut calibration = Calibration::new(k);
+        calibration.observe(&noise(4 * k * k, 3)).unwrap();
+        let w = noise(k * n, 5);
+        let found = vptq.quantize(Matrix { k, n, data: &w }, &calibration).unwrap();
+        let written = vectors::write("layer", &found).unwrap();
+        let bits: usize = written.iter().filter(|(name, _)| !name.ends_with("shape")).map(|(_, t)| 8 * t.ty().bytes().unwrap()).sum();
+        assert!((bits as f64 / (k * n) as f64 - found.bits_per_weight()).abs() <= 64.0 / (k * n) as f64, "{bits}");
+        let map = Map(written);
+        let back = vectors::read(&map, &spec(k, n)).unwrap();
+        assert_eq!(VectorQuantized { notes: Default::default(), ..found.clone() }, back);
+        assert_eq!(back.dequantize(), found.dequantize());
+        assert!(vectors::read(&map, &spec(k + 1, n)).is_err());
+        let mut short = Map(map.0.clone());
+        let one = vec![0u8; 2 * found.books[0].vector];
+        let one = Literal::from_bytes(TensorType::new(DType::F16, [1, found.books[0].vector]), one).unwrap();
+        short.0.insert("layer.vq_centroids_0".into(), one);
+        assert!(vectors::read(&short, &spec(k, n)).is_err());
+    }
+}
+
+#[test]
+fn sparse_weights_round_trip() {
+    let (k, n) = (24, 6);
+    let w = noise(k * n, 9);
+    let kept: Vec<bool> = (0..k * n).map(|i| (i / n + i % n) % 4 < 2).collect();
+    let halves: Vec<f32> =
+        w.iter().zip(&kept).map(|(w, stays)| if *stays { half::f16::from_f32(*w).to_f32() } else { 0.0 }).collect();
+    let weight = SparseWeight { k, n, kept: kept.clone(), values: Kept::Halves(halves.clone()) };
+    let map = Map(sparse::write("layer", &weight).unwrap());
+    assert_eq!(sparse::read(&map, &spec(k, n)).unwrap(), weight);
+    assert_eq!(weight.dequantize(), halves);
+    for (asymmetric, group) in [(true, 8), (false, 24)] {
+        let grid = Grid { bits: 3, group_size: group, asymmetric };
+        let q = Rtn.quantize(Matrix { k, n, data: &halves }, grid, None).unwrap();
+        let weight = SparseWeight { k, n, kept: kept.clone(), values: Kept::Codes(Coded::new(&q, n)) };
+        let map = Map(sparse::write("layer", &weight).unwrap());
+        assert_eq!(sparse::read(&map, &spec(k, n)).unwrap().dequantize(), q.dequantize(n));
+    }
+    let uneven = SparseWeight { kept: (0..k * n).map(|i| i == 0).collect(), ..weight };
+    assert!(sparse::write("layer", &uneven).unwrap_err().to_string().contains("different numbers"));
 }

@@ -3,12 +3,16 @@
 mod support;
 
 use icd_checkpoint::arch::architecture;
+use icd_checkpoint::fold::fold;
 use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::layout::formats::Layout;
 use icd_checkpoint::preprocess::Preprocess;
 use icd_checkpoint::quantize::{Method, Options, Report, quantize};
 use icd_checkpoint::rows::Batch;
 use icd_checkpoint::run::{self, FolderWeights};
+use icd_checkpoint::scheme::WeightForm;
+use icd_checkpoint::size::Size;
+use icd_checkpoint::sparsity::{Prune, Sparsity, pattern};
 use std::collections::BTreeMap;
 use std::path::Path;
 use support::*;
@@ -23,7 +27,9 @@ fn options(scheme: &str, method: Method) -> Options {
         preprocess: Preprocess::None,
         layout: Layout::CompressedTensors,
         tolerance: None,
-        bits: BTreeMap::new(),
+        forms: BTreeMap::new(),
+        sparsity: None,
+        compensate: false,
     }
 }
 
@@ -33,7 +39,17 @@ fn quantized(dir: &Path, name: &str, options: &Options, batch: Option<&Batch>) -
 }
 
 fn output(path: &Path, batch: &Batch) -> Vec<f32> {
-    let folder = ModelFolder::open(path).unwrap();
+    final_rows(ModelFolder::open(path).unwrap(), batch)
+}
+
+/// What the original computes, its residual stream rotated where the options rotate it.
+fn expected(dir: &Path, options: &Options, batch: &Batch) -> Vec<f32> {
+    let folder = ModelFolder::open(&dir.join("model")).unwrap();
+    let arch = architecture(&folder).unwrap();
+    final_rows(fold(&folder, arch.as_ref(), options, Some(batch)).unwrap().folder, batch)
+}
+
+fn final_rows(folder: ModelFolder, batch: &Batch) -> Vec<f32> {
     let mut out = Vec::new();
     run::model(&folder, architecture(&folder).unwrap().as_ref(), &FolderWeights::new(&folder).unwrap(), batch, |_, x| {
         out.extend(x.data);
@@ -61,7 +77,6 @@ fn what_is_written_runs_as_the_report_says() {
     let dir = tempfile::tempdir().unwrap();
     llama(&dir.path().join("model"));
     let text = batch(&[50, 40, 60]);
-    let exact = output(&dir.path().join("model"), &text);
     let mut errors = BTreeMap::new();
     for (name, scheme, method, preprocess, layout) in [
         ("rtn", "w4a16", Method::Rtn, Preprocess::None, Layout::CompressedTensors),
@@ -75,7 +90,7 @@ fn what_is_written_runs_as_the_report_says() {
     ] {
         let o = Options { preprocess, layout, ..options(scheme, method) };
         let report = quantized(dir.path(), name, &o, Some(&text));
-        let found = distance(&output(&dir.path().join(name), &text), &exact);
+        let found = distance(&output(&dir.path().join(name), &text), &expected(dir.path(), &o, &text));
         let said = report.end_to_end_error.unwrap();
         assert!((found - said).abs() <= 1e-4 * said, "{name}: the report says {said}, the folder gives {found}");
         assert!(!dir.path().join(format!(".{name}")).exists());
@@ -86,15 +101,81 @@ fn what_is_written_runs_as_the_report_says() {
     assert!(errors["w3"] > errors["gptq"] && errors["smooth"] < 1e-3 && errors["rotated"] < 1e-3, "{errors:?}");
 }
 
+fn sparse(text: &str, prune: Prune, permute: bool) -> Option<Sparsity> {
+    Some(Sparsity { pattern: pattern(text).unwrap(), prune, permute })
+}
+
+#[test]
+fn every_form_runs_as_the_report_says_and_takes_the_bits_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(&dir.path().join("model"));
+    let text = batch(&[60, 60, 60]);
+    let mut errors = BTreeMap::new();
+    let plain = |scheme: &str, method| options(scheme, method);
+    let cases = [
+        ("awq", plain("w3a16", Method::Awq)),
+        ("rtn", plain("w3a16", Method::Rtn)),
+        ("vectors", plain("vq3", Method::Vptq)),
+        ("residual", plain("vq-v4-k16-r64a8", Method::Vptq)),
+        ("fp8", Options { group: None, ..plain("fp8", Method::Rtn) }),
+        ("magnitude", Options { sparsity: sparse("2:4", Prune::Magnitude, false), ..plain("w16a16", Method::Rtn) }),
+        ("wanda", Options { sparsity: sparse("2:4", Prune::Wanda, false), ..plain("w16a16", Method::Rtn) }),
+        ("sparsegpt", Options { sparsity: sparse("2:4", Prune::SparseGpt, false), ..plain("w16a16", Method::Rtn) }),
+        ("venom", Options { sparsity: sparse("16:2:8", Prune::SparseGpt, false), ..plain("w16a16", Method::Rtn) }),
+        ("order", Options { sparsity: sparse("2:4", Prune::SparseGpt, true), ..plain("w16a16", Method::Rtn) }),
+        ("sparse4", Options { sparsity: sparse("2:4", Prune::SparseGpt, false), ..plain("w4a16", Method::Gptq) }),
+        ("sparse4rtn", Options { sparsity: sparse("2:4", Prune::Wanda, false), asymmetric: false, ..plain("w4a8", Method::Rtn) }),
+        ("aimed", Options { compensate: true, ..plain("w3a16", Method::GptqBest) }),
+        ("aimed a4", Options { compensate: true, preprocess: Preprocess::Quarot, ..plain("w4a4", Method::GptqBest) }),
+        ("aimed sparse", Options { compensate: true, sparsity: sparse("2:4", Prune::SparseGpt, true), ..plain("w16a16", Method::Rtn) }),
+        ("best", plain("w3a16", Method::GptqBest)),
+    ];
+    for (name, o) in cases {
+        let report = quantized(dir.path(), name, &o, Some(&text));
+        let found = distance(&output(&dir.path().join(name), &text), &expected(dir.path(), &o, &text));
+        let said = report.end_to_end_error.unwrap();
+        assert!((found - said).abs() <= 1e-4 * said, "{name}: the report says {said}, the folder gives {found}");
+        let folder = ModelFolder::open(&dir.path().join(name)).unwrap();
+        let size = Size::of(&folder, architecture(&folder).unwrap().as_ref());
+        assert!((size.bits_per_weight - report.bits_per_weight).abs() < 1e-9, "{name}: {size:?} against {}", report.bits_per_weight);
+        errors.insert(name, found);
+    }
+    assert!(errors["fp8"] < errors["best"] / 4.0, "{errors:?}");
+    assert!(errors["sparsegpt"] < errors["wanda"] && errors["wanda"] < errors["magnitude"], "{errors:?}");
+    assert!(errors["vectors"] < errors["rtn"] && errors["aimed"] < errors["best"], "{errors:?}");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(&dir.path().join("model"));
+    let text = batch(&[64, 64]);
+    let folder = ModelFolder::open(&dir.path().join("model")).unwrap();
+    let cases = [
+        (options("w4a16", Method::Vptq), "--scheme vq2"),
+        (options("vq2", Method::Gptq), "--method vptq"),
+        (options("w16a16", Method::Rtn), "--sparsity"),
+        (Options { preprocess: Preprocess::Auto, ..options("w4a16", Method::Awq) }, "leave --preprocess out"),
+        (Options { sparsity: sparse("2:4", Prune::Wanda, false), ..options("vq2", Method::Vptq) }, "w16a16 or w4a16"),
+        (Options { sparsity: sparse("2:4", Prune::Wanda, false), layout: Layout::Gptq, ..options("w4a16", Method::Gptq) }, "dense integers"),
+        (Options { layout: Layout::Gptq, ..options("vq2", Method::Vptq) }, "dense integers"),
+    ];
+    for (o, expected) in cases {
+        let (out, work) = (dir.path().join("out"), dir.path().join("work"));
+        let found = quantize(&folder, &o, Some(&text), &out, &work, &mut |_, _| ()).unwrap_err().to_string();
+        assert!(found.contains(expected) && !out.exists(), "{found}");
+    }
+}
+
 #[test]
 fn whole_integers_and_single_layers_of_other_bits() {
     let dir = tempfile::tempdir().unwrap();
     llama(&dir.path().join("model"));
     let text = batch(&[50]);
-    let bits = BTreeMap::from([("model.layers.0.mlp.down_proj".to_string(), 4)]);
-    let o = Options { group: None, asymmetric: false, bits, ..options("w8a8", Method::Rtn) };
+    let forms = BTreeMap::from([("model.layers.0.mlp.down_proj".to_string(), WeightForm::Integers(4))]);
+    let o = Options { group: None, asymmetric: false, forms, ..options("w8a8", Method::Rtn) };
     let report = quantized(dir.path(), "out", &o, Some(&text));
-    assert_eq!(report.layers.iter().filter(|l| l.bits == Some(4)).count(), 1);
+    assert_eq!(report.layers.iter().filter(|l| l.form == Some(WeightForm::Integers(4))).count(), 1);
     let found = distance(&output(&dir.path().join("out"), &text), &output(&dir.path().join("model"), &text));
     assert!((found / report.end_to_end_error.unwrap() - 1.0).abs() < 1e-4);
 }
@@ -105,27 +186,35 @@ fn a_layer_beyond_the_tolerance_gets_more_bits_or_keeps_its_weights() {
     llama(&dir.path().join("model"));
     let text = batch(&[50]);
     let eight = quantized(dir.path(), "eight", &Options { tolerance: Some(1e-3), ..options("w2a16", Method::Rtn) }, Some(&text));
-    assert!(eight.layers.iter().all(|l| l.bits == Some(8) && l.note.is_some()), "{:?}", eight.layers);
+    assert!(eight.layers.iter().all(|l| l.form == Some(WeightForm::Integers(8)) && l.note.is_some()), "{:?}", eight.layers);
     let none = quantized(dir.path(), "none", &Options { tolerance: Some(0.0), ..options("w2a16", Method::Rtn) }, Some(&text));
-    assert!(none.layers.iter().all(|l| l.bits.is_none() && l.note.as_ref().is_some_and(|n| n.contains("keeps its weights"))));
+    assert!(none.layers.iter().all(|l| l.form.is_none() && l.note.as_ref().is_some_and(|n| n.contains("keeps its weights"))));
     assert_eq!(output(&dir.path().join("none"), &text), output(&dir.path().join("model"), &text));
 }
 
 #[test]
 fn a_stopped_run_goes_on_to_the_same_bytes() {
+    let text = batch(&[50, 40]);
+    let plain = Options { preprocess: Preprocess::Auto, ..options("w4a8", Method::Gptq) };
+    let aimed = Options { compensate: true, ..options("vq3", Method::Vptq) };
+    let pruned = Options { compensate: true, sparsity: sparse("2:4", Prune::SparseGpt, true), ..options("w4a16", Method::Gptq) };
+    for o in [plain, aimed, pruned] {
+        stopped_and_resumed(&o, &text);
+    }
+}
+
+fn stopped_and_resumed(o: &Options, text: &Batch) {
     let dir = tempfile::tempdir().unwrap();
     llama(&dir.path().join("model"));
-    let text = batch(&[50, 40]);
-    let o = Options { preprocess: Preprocess::Auto, ..options("w4a8", Method::Gptq) };
-    quantized(dir.path(), "whole", &o, Some(&text));
+    quantized(dir.path(), "whole", o, Some(text));
     for stop in [1, 5, 9, 14] {
         let folder = ModelFolder::open(&dir.path().join("model")).unwrap();
         let (out, work) = (dir.path().join(format!("out{stop}")), dir.path().join(format!("work{stop}")));
-        let stopped = std::panic::catch_unwind(|| {
-            quantize(&folder, &o, Some(&text), &out, &work, &mut |done, _| assert!(done < stop, "stopped by the test")).map(drop)
-        });
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            quantize(&folder, o, Some(text), &out, &work, &mut |done, _| assert!(done < stop, "stopped by the test")).map(drop)
+        }));
         assert!(stopped.is_err() && !out.exists() && work.exists());
-        quantize(&folder, &o, Some(&text), &out, &work, &mut |_, _| ()).unwrap();
+        quantize(&folder, o, Some(text), &out, &work, &mut |_, _| ()).unwrap();
         let (found, expected) = (files(&out), files(&dir.path().join("whole")));
         assert!(found.keys().eq(expected.keys()));
         found.iter().for_each(|(name, bytes)| assert!(*bytes == expected[name], "{name} differs after a stop at {stop} layers"));

@@ -18,6 +18,8 @@ pub struct Calibration {
     hessian: Option<Vec<f32>>,
     cross: Option<Vec<f32>>,
     channels: Vec<Channel>,
+    /// Σ x of the original model, where pairs are observed.
+    reference: Vec<f64>,
 }
 
 /// Sums over one input channel.
@@ -66,12 +68,12 @@ impl Calibration {
 
     /// Empty statistics without a Hessian, for the methods that need channel statistics only.
     pub fn channels_only(k: usize) -> Self {
-        Self { k, tokens: 0, hessian: None, cross: None, channels: vec![Channel::default(); k] }
+        Self { k, tokens: 0, hessian: None, cross: None, channels: vec![Channel::default(); k], reference: Vec::new() }
     }
 
     /// Empty statistics with Hessian and cross moment (8k² bytes), filled by [`Self::observe_pair`].
     pub fn with_reference(k: usize) -> Self {
-        Self { cross: Some(vec![0.0; k * k]), ..Self::new(k) }
+        Self { cross: Some(vec![0.0; k * k]), reference: vec![0.0; k], ..Self::new(k) }
     }
 
     /// Statistics from a Hessian H = (2/N) Σ x xᵀ computed elsewhere, `k * k` elements. Channel means are unknown and read as 0; mean x² is half
@@ -90,7 +92,7 @@ impl Calibration {
             Channel { sum: 0.0, abs: square.sqrt() * n, squares: square * n, max_abs: square.sqrt() as f32 }
         };
         let channels = (0..k).map(channel).collect();
-        Ok(Self { k, tokens, hessian: Some(hessian), cross: None, channels })
+        Ok(Self { k, tokens, hessian: Some(hessian), cross: None, channels, reference: Vec::new() })
     }
 
     /// Adds rows, `rows.len() / k` of them, each the layer's input for one token.
@@ -124,6 +126,9 @@ impl Calibration {
             scale(cross, keep);
             let (k, b) = (self.k, rows.len() / self.k);
             gemm(&mut Gemm { c: cross, m: k, n: k, ldc: k }, (rows, k, true), (reference, k, false), b, gain);
+        }
+        for row in reference.chunks_exact(self.k.max(1)) {
+            self.reference.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
         }
         self.record(rows);
         Ok(())
@@ -162,6 +167,36 @@ impl Calibration {
     /// Mean x of each channel.
     pub fn mean(&self) -> Vec<f32> {
         self.means(|c| c.sum)
+    }
+
+    /// Mean x of each channel in the original model, where pairs were observed.
+    pub fn reference_mean(&self) -> Option<Vec<f32>> {
+        let tokens = self.tokens.max(1) as f64;
+        self.cross.is_some().then(|| self.reference.iter().map(|sum| (sum / tokens) as f32).collect())
+    }
+
+    /// These statistics of activations less their means: H − 2 μ̂ μ̂ᵀ, and C − 2 μ̂ μᵀ. They are what matters to a layer whose bias is corrected
+    /// afterwards. A channel that never changes becomes a dead one. Channel figures stay those of the activations as they are.
+    pub fn centered(&self) -> Self {
+        let (k, mut out) = (self.k, self.clone());
+        let mean = self.mean();
+        if let Some(h) = &mut out.hessian {
+            h.par_chunks_mut(k.max(1)).zip(&mean).enumerate().for_each(|(r, (row, m))| {
+                row.iter_mut().zip(&mean).for_each(|(v, other)| *v -= 2.0 * m * other);
+                if let Some(diagonal) = row.get_mut(r) {
+                    *diagonal = diagonal.max(0.0);
+                }
+            });
+            for c in (0..k).filter(|c| h[c * k + c] == 0.0).collect::<Vec<_>>() {
+                (0..k).for_each(|o| (h[c * k + o], h[o * k + c]) = (0.0, 0.0));
+            }
+        }
+        if let (Some(cross), Some(reference)) = (&mut out.cross, self.reference_mean()) {
+            cross.par_chunks_mut(k.max(1)).zip(&mean).for_each(|(row, m)| {
+                row.iter_mut().zip(&reference).for_each(|(v, other)| *v -= 2.0 * m * other);
+            });
+        }
+        out
     }
 
     /// Mean x² of each channel.
@@ -317,5 +352,30 @@ mod tests {
         };
         let one = run(1);
         assert!((2..=4).all(|t| run(t) == one));
+    }
+
+    #[test]
+    fn centered_moments_are_those_of_centered_rows() {
+        let (k, rows) = (7, 40);
+        let x: Vec<f32> = noise(rows * k, 8).iter().enumerate().map(|(i, v)| if i % k == 2 { 0.5 } else { v + (i % k) as f32 }).collect();
+        let y: Vec<f32> = noise(rows * k, 9).iter().map(|v| v - 0.7).collect();
+        let mut c = Calibration::with_reference(k);
+        c.observe_pair(&x[..10 * k], &y[..10 * k]).unwrap();
+        c.observe_pair(&x[10 * k..], &y[10 * k..]).unwrap();
+        let mean = |x: &[f32], c: usize| x.iter().skip(c).step_by(k).map(|v| f64::from(*v)).sum::<f64>() / rows as f64;
+        assert!(c.reference_mean().unwrap().iter().enumerate().all(|(i, m)| (f64::from(*m) - mean(&y, i)).abs() < 1e-6));
+        assert_eq!(Calibration::new(k).reference_mean(), None);
+        let found = c.centered();
+        let expected = |other: &[f32], i: usize, j: usize| {
+            (0..rows).map(|r| (f64::from(x[r * k + i]) - mean(&x, i)) * (f64::from(other[r * k + j]) - mean(other, j))).sum::<f64>() * 2.0
+                / rows as f64
+        };
+        for i in 0..k {
+            for j in 0..k {
+                assert!((f64::from(found.hessian().unwrap()[i * k + j]) - expected(&x, i, j)).abs() < 1e-4);
+                assert!((f64::from(found.cross().unwrap()[i * k + j]) - expected(&y, i, j)).abs() < 1e-4);
+            }
+        }
+        assert_eq!(found.hessian().unwrap()[2 * k + 2], 0.0);
     }
 }

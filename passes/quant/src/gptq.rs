@@ -26,6 +26,7 @@ use crate::{
 use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// GPTQ.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,10 +92,35 @@ impl Quantizer for Gptq {
     }
 
     fn quantize(&self, weight: Matrix<'_>, grid: Grid, calibration: Option<&Calibration>) -> Result<Quantized, QuantError> {
+        self.run(weight, grid, calibration, None)
+    }
+}
+
+impl Gptq {
+    /// Quantizes the weights that `kept` (`k * n`) marks and makes the others zero, compensating for both; grids are those of the kept weights.
+    /// There is no refinement then ([`Self::sweeps`] is not looked at).
+    ///
+    /// # Errors
+    /// As [`Quantizer::quantize`]; another length of `kept`.
+    pub fn quantize_kept(
+        &self,
+        weight: Matrix<'_>,
+        grid: Grid,
+        kept: &[bool],
+        calibration: Option<&Calibration>,
+    ) -> Result<Quantized, QuantError> {
+        if kept.len() != weight.data.len() {
+            return Err(QuantError::Argument(format!("{} marks for {} weights", kept.len(), weight.data.len())));
+        }
+        Gptq { sweeps: 0, ..*self }.run(weight, grid, calibration, Some(kept))
+    }
+
+    fn run(&self, weight: Matrix<'_>, grid: Grid, calibration: Option<&Calibration>, kept: Option<&[bool]>) -> Result<Quantized, QuantError> {
         check(weight, grid)?;
         let h = hessian::of(calibration, weight.k, self.name())?;
         let dead_channels = hessian::dead(h, weight.k).into_iter().filter(|d| *d).count();
-        let solved = if weight.k <= MAX_F64 { self.solve::<f64>(weight, grid, h, true) } else { self.solve::<f32>(weight, grid, h, true) };
+        let solved =
+            if weight.k <= MAX_F64 { self.solve::<f64>(weight, grid, h, true, kept) } else { self.solve::<f32>(weight, grid, h, true, kept) };
         match solved? {
             Ok(s) => Ok(Quantized {
                 grid,
@@ -105,7 +131,8 @@ impl Quantizer for Gptq {
                 notes: Notes { dead_channels, damping: Some(s.damping), loss: Some(s.loss), fallback: None },
             }),
             Err(damping) => {
-                let mut plain = Rtn.quantize(weight, grid, None)?;
+                let masked: Option<Vec<f32>> = kept.map(|kept| weight.data.iter().zip(kept).map(|(w, k)| if *k { *w } else { 0.0 }).collect());
+                let mut plain = Rtn.quantize(Matrix { data: masked.as_deref().unwrap_or(weight.data), ..weight }, grid, None)?;
                 let why =
                     format!("rtn: the Hessian is not positive definite even with {damping} of its mean diagonal added; use more text");
                 plain.notes = Notes { dead_channels, damping: Some(damping), loss: None, fallback: Some(why) };
@@ -113,9 +140,7 @@ impl Quantizer for Gptq {
             }
         }
     }
-}
 
-impl Gptq {
     /// Runs the method in `T`. The inner error is the largest damping that did not help.
     pub(crate) fn solve<T: Real>(
         &self,
@@ -123,6 +148,7 @@ impl Gptq {
         grid: Grid,
         h: &[f32],
         stored: bool,
+        kept: Option<&[bool]>,
     ) -> Result<Result<Solution, f64>, QuantError> {
         let Matrix { k, n, .. } = weight;
         let order = if self.act_order { hessian::by_activity(h, k) } else { (0..k).collect() };
@@ -148,7 +174,7 @@ impl Gptq {
             .map(|&first| {
                 let width = STRIP.min(n - first);
                 let from_original = self.static_groups;
-                arch.dispatch(Job { weight, first, width, fit, factor: &factor, group_of: &group_of, dead: &dead, from_original })
+                arch.dispatch(Job { weight, first, width, fit, factor: &factor, group_of: &group_of, dead: &dead, from_original, kept })
             })
             .collect();
         let mut strips = strips.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -192,6 +218,7 @@ struct Job<'a, T> {
     group_of: &'a [usize],
     dead: &'a [bool],
     from_original: bool,
+    kept: Option<&'a [bool]>,
 }
 
 impl<T: Real> WithSimd for Job<'_, T> {
@@ -215,6 +242,9 @@ impl<T: Real> Job<'_, T> {
                 row.iter_mut().zip(source).for_each(|(o, v)| *o = T::of(f64::from(*v)));
             }
         }
+        let kept: Option<Vec<bool>> = self.kept.map(|kept| {
+            order.iter().flat_map(|c| kept[c * self.weight.n + self.first..][..width].iter().copied()).collect()
+        });
         let cost: Vec<T> = (0..k).map(|c| T::of(1.0) / (ut[c * k + c] * ut[c * k + c])).collect();
         let groups = grid.groups(k);
         let mut out = Strip {
@@ -226,7 +256,7 @@ impl<T: Real> Job<'_, T> {
             loss: 0.0,
         };
         if self.from_original {
-            self.static_grids(&w, &cost, &mut out)?;
+            self.static_grids(&only(&w, kept.as_deref(), 0), &cost, &mut out)?;
         }
         let (low, high) = range::<T>(grid);
         let mut errors = vec![T::default(); BLOCK * width];
@@ -236,7 +266,8 @@ impl<T: Real> Job<'_, T> {
                 let group = self.group_of[order[c]];
                 if !self.from_original && c % grid.group_size == 0 {
                     let members = c..(c + grid.group_size).min(k);
-                    let found = self.fit.group(&w[c * width..members.end * width], width, &cost[members], (group, self.first))?;
+                    let rows = only(&w[c * width..members.end * width], kept.as_deref(), c * width);
+                    let found = self.fit.group(&rows, width, &cost[members], (group, self.first))?;
                     store(&mut out, group, &found);
                 }
                 let (scales, zeros) = (&out.scales[group * width..][..width], &out.zeros[group * width..][..width]);
@@ -246,8 +277,14 @@ impl<T: Real> Job<'_, T> {
                 let codes = &mut out.codes[order[c] * width..][..width];
                 let inverse = T::of(1.0) / ut[c * k + c];
                 let mut loss = T::default();
+                let marks = kept.as_ref().map(|kept| &kept[c * width..][..width]);
                 for j in 0..width {
-                    let q = ((row[j] / scales[j]).rounded() + zeros[j]).most(low).least(high);
+                    let mut q = ((row[j] / scales[j]).rounded() + zeros[j]).most(low).least(high);
+                    if let Some(marks) = marks
+                        && !marks[j]
+                    {
+                        q = zeros[j];
+                    }
                     let e = (row[j] - (q - zeros[j]) * scales[j]) * inverse;
                     codes[j] = q;
                     error[j] = e;
@@ -282,6 +319,14 @@ impl<T: Real> Job<'_, T> {
             store(out, group, &found);
         }
         Ok(())
+    }
+}
+
+/// `w` with zeros for what is not kept; `w` begins at element `from`.
+fn only<'a, T: Real>(w: &'a [T], kept: Option<&[bool]>, from: usize) -> Cow<'a, [T]> {
+    match kept {
+        None => Cow::Borrowed(w),
+        Some(kept) => Cow::Owned(w.iter().zip(&kept[from..]).map(|(w, stays)| if *stays { *w } else { T::default() }).collect()),
     }
 }
 

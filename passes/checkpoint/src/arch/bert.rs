@@ -2,6 +2,7 @@
 
 use super::{Architecture, LinearSpec, Weights, activation, add, gather};
 use crate::error::Result;
+use crate::fold::Producer;
 use crate::folder::ModelFolder;
 use crate::ops::attention::{Attention, Heads};
 use crate::ops::elementwise::Activation;
@@ -89,6 +90,10 @@ impl Architecture for Bert {
             input,
         })
         .into()
+    }
+
+    fn producers(&self, _block: usize) -> Vec<Producer> {
+        vec![Producer::Values { input: "heads", layer: 2, first: 0, kv_heads: self.heads, head: self.width / self.heads, shared: false }]
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {

@@ -1,7 +1,8 @@
 //! GPT-2: pre-norm LayerNorm, learned positions, one fused linear layer for query, key and value.
 
-use super::{Architecture, LinearSpec, Weights, activation, add, gather};
+use super::{Architecture, CachePart, LinearSpec, Weights, activation, add, gather};
 use crate::error::Result;
+use crate::fold::{Norm, Producer, Stream};
 use crate::folder::ModelFolder;
 use crate::ops::attention::{Attention, Heads};
 use crate::ops::elementwise::Activation;
@@ -89,6 +90,22 @@ impl Architecture for Gpt2 {
             .into()
     }
 
+    fn stream(&self) -> Option<Stream> {
+        let embeddings = [("wte", self.vocabulary), ("wpe", self.positions)].map(|(n, rows)| (format!("{}{n}.weight", self.prefix), rows));
+        Some(Stream { width: self.width, norm: Norm::Layer, embeddings: embeddings.into(), last_norm: format!("{}ln_f", self.prefix) })
+    }
+
+    fn writers(&self, _block: usize) -> Vec<usize> {
+        vec![1, 3]
+    }
+
+    fn producers(&self, block: usize) -> Vec<Producer> {
+        let norm = |input, name: &str| Producer::Norm { input, name: format!("{}h.{block}.{name}", self.prefix) };
+        let head = self.width / self.heads;
+        let values = Producer::Values { input: "heads", layer: 0, first: 2 * self.width, kv_heads: self.heads, head, shared: false };
+        vec![norm("attention", "ln_1"), norm("mlp", "ln_2"), values]
+    }
+
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {
         let name = |part: &str| format!("{}{part}.weight", self.prefix);
         let mut x = gather(folder, &name("wte"), [self.vocabulary, self.width], batch.tokens.iter().map(|t| *t as usize))?;
@@ -99,8 +116,11 @@ impl Architecture for Gpt2 {
 
     fn block(&self, index: usize, batch: &Batch, weights: &dyn Weights, mut x: Rows) -> Result<Rows> {
         let specs = self.linears(index);
-        let qkv = weights.linear(&specs[0], &self.norm(&format!("h.{index}.ln_1"), weights, &x)?)?;
+        let mut qkv = weights.linear(&specs[0], &self.norm(&format!("h.{index}.ln_1"), weights, &x)?)?;
         let head = self.width / self.heads;
+        let cached = |at: usize| CachePart { offset: at * self.width, heads: self.heads, head };
+        weights.keys(batch, cached(1), &mut qkv)?;
+        weights.values(batch, cached(2), &mut qkv)?;
         let scale = 1.0 / (head as f32).sqrt();
         let attention = Attention { heads: self.heads, kv_heads: self.heads, head, scale, causal: true, window: None };
         let part = |at: usize| Heads { rows: &qkv, offset: at * self.width };

@@ -1,8 +1,9 @@
 //! Llama and what is built like it (Mistral, Qwen2, Qwen3, DeepSeek LLM): RMSNorm, rotary positions, grouped heads, gated MLP.
 
-use super::{Architecture, LinearSpec, Weights, activation, add, gather};
+use super::{Architecture, CachePart, LinearSpec, Weights, activation, add, gather};
 use crate::config::Config;
 use crate::error::Result;
+use crate::fold::{Norm, Producer, Stream};
 use crate::folder::ModelFolder;
 use crate::ops::attention::{Attention, Heads};
 use crate::ops::elementwise::Activation;
@@ -159,6 +160,26 @@ impl Architecture for Llama {
         .into()
     }
 
+    fn stream(&self) -> Option<Stream> {
+        let embeddings = vec![(format!("{}embed_tokens.weight", self.prefix), self.vocabulary)];
+        Some(Stream { width: self.width, norm: Norm::Rms, embeddings, last_norm: format!("{}norm", self.prefix) })
+    }
+
+    fn writers(&self, _block: usize) -> Vec<usize> {
+        vec![3, 6]
+    }
+
+    fn producers(&self, block: usize) -> Vec<Producer> {
+        let norm = |input, name: &str| Producer::Norm { input, name: format!("{}layers.{block}.{name}", self.prefix) };
+        let (kv_heads, head, shared) = (self.kv_heads, self.head, self.heads != self.kv_heads);
+        vec![
+            norm("attention", "input_layernorm"),
+            norm("mlp", "post_attention_layernorm"),
+            Producer::Values { input: "heads", layer: 2, first: 0, kv_heads, head, shared },
+            Producer::Product { input: "inner", layer: 5, first: 0 },
+        ]
+    }
+
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {
         let ids = batch.tokens.iter().map(|t| *t as usize);
         gather(folder, &format!("{}embed_tokens.weight", self.prefix), [self.vocabulary, self.width], ids)
@@ -169,13 +190,16 @@ impl Architecture for Llama {
         let layer = format!("layers.{index}.");
         let linear = |at: usize, x: &Rows| weights.linear(&specs[at], x);
         let y = self.norm(&format!("{layer}input_layernorm"), weights, &x, self.width)?;
-        let (mut q, mut k, v) = (linear(0, &y)?, linear(1, &y)?, linear(2, &y)?);
+        let (mut q, mut k, mut v) = (linear(0, &y)?, linear(1, &y)?, linear(2, &y)?);
         if self.head_norm {
             q = self.norm(&format!("{layer}self_attn.q_norm"), weights, &q, self.head)?;
             k = self.norm(&format!("{layer}self_attn.k_norm"), weights, &k, self.head)?;
         }
         self.rotate(batch, &mut q);
         self.rotate(batch, &mut k);
+        let cached = CachePart { offset: 0, heads: self.kv_heads, head: self.head };
+        weights.keys(batch, cached, &mut k)?;
+        weights.values(batch, cached, &mut v)?;
         let scale = 1.0 / (self.head as f32).sqrt();
         let shape = Attention { heads: self.heads, kv_heads: self.kv_heads, head: self.head, scale, causal: true, window: self.window };
         let at = |rows| Heads { rows, offset: 0 };

@@ -2,6 +2,7 @@
 
 use super::{Architecture, LinearSpec, Weights, activation, add, gather};
 use crate::error::Result;
+use crate::fold::{Norm, Producer, Stream};
 use crate::folder::ModelFolder;
 use crate::ops::elementwise::{Activation, softplus};
 use crate::ops::matmul::{Order, linear};
@@ -81,6 +82,19 @@ impl Architecture for Mamba {
                 input,
             })
             .into()
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        let embeddings = vec![(format!("{}embeddings.weight", self.prefix), self.vocabulary)];
+        Some(Stream { width: self.width, norm: Norm::Rms, embeddings, last_norm: format!("{}norm_f", self.prefix) })
+    }
+
+    fn writers(&self, _block: usize) -> Vec<usize> {
+        vec![2]
+    }
+
+    fn producers(&self, block: usize) -> Vec<Producer> {
+        vec![Producer::Norm { input: "mixer", name: format!("{}layers.{block}.norm", self.prefix) }]
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {

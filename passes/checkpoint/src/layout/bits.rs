@@ -9,40 +9,73 @@ pub fn words(count: usize, bits: u8) -> usize {
     (count * usize::from(bits)).div_ceil(32)
 }
 
-/// Packs values, each below 2^`bits`, `bits` being 1 to 8.
-pub fn pack(values: impl IntoIterator<Item = u8>, bits: u8) -> Vec<u32> {
-    let (mut out, mut word, mut filled) = (Vec::new(), 0u64, 0u32);
-    for value in values {
-        word |= u64::from(value) << filled;
-        filled += u32::from(bits);
-        if filled >= 32 {
-            out.push(word as u32);
-            word >>= 32;
-            filled -= 32;
+/// A stream that is being written.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    words: Vec<u32>,
+    word: u64,
+    filled: u32,
+}
+
+impl Writer {
+    /// Appends a value below 2^`bits`; at most 32 bits.
+    pub fn push(&mut self, value: u32, bits: u32) {
+        self.word |= u64::from(value) << self.filled;
+        self.filled += bits;
+        if self.filled >= 32 {
+            self.words.push(self.word as u32);
+            self.word >>= 32;
+            self.filled -= 32;
         }
     }
-    if filled > 0 {
-        out.push(word as u32);
+
+    /// The words, the last filled up with zeros.
+    pub fn finish(mut self) -> Vec<u32> {
+        if self.filled > 0 {
+            self.words.push(self.word as u32);
+        }
+        self.words
     }
-    out
+}
+
+/// A stream that is being read.
+#[derive(Clone, Debug)]
+pub struct Reader<I> {
+    words: I,
+    word: u64,
+    filled: u32,
+}
+
+impl<I: Iterator<Item = u32>> Reader<I> {
+    /// Reads from the first of `words`.
+    pub fn new(words: impl IntoIterator<IntoIter = I>) -> Self {
+        Reader { words: words.into_iter(), word: 0, filled: 0 }
+    }
+
+    /// The next value of `bits` bits, at most 32; zeros past the end.
+    pub fn take(&mut self, bits: u32) -> u32 {
+        if self.filled < bits {
+            self.word |= u64::from(self.words.next().unwrap_or(0)) << self.filled;
+            self.filled += 32;
+        }
+        let value = self.word & ((1u64 << bits) - 1);
+        self.word >>= bits;
+        self.filled -= bits;
+        value as u32
+    }
+}
+
+/// Packs values, each below 2^`bits`, `bits` being 1 to 8.
+pub fn pack(values: impl IntoIterator<Item = u8>, bits: u8) -> Vec<u32> {
+    let mut out = Writer::default();
+    values.into_iter().for_each(|value| out.push(value.into(), bits.into()));
+    out.finish()
 }
 
 /// The first `count` values of a stream; zeros past its end.
 pub fn unpack(words: impl IntoIterator<Item = u32>, bits: u8, count: usize) -> Vec<u8> {
-    let (mut words, mut word, mut filled) = (words.into_iter(), 0u64, 0u32);
-    let mask = (1u64 << bits) - 1;
-    (0..count)
-        .map(|_| {
-            if filled < u32::from(bits) {
-                word |= u64::from(words.next().unwrap_or(0)) << filled;
-                filled += 32;
-            }
-            let value = (word & mask) as u8;
-            word >>= bits;
-            filled -= u32::from(bits);
-            value
-        })
-        .collect()
+    let mut stream = Reader::new(words);
+    (0..count).map(|_| stream.take(bits.into()) as u8).collect()
 }
 
 #[cfg(test)]
@@ -62,5 +95,15 @@ mod tests {
                 assert_eq!(unpack(packed, bits, count), values);
             }
         }
+    }
+
+    #[test]
+    fn streams_of_mixed_widths_come_back() {
+        let values: Vec<(u32, u32)> = (0..200u32).map(|i| (i.wrapping_mul(2_654_435_761) >> (32 - (i % 32 + 1)), i % 32 + 1)).collect();
+        let mut out = Writer::default();
+        values.iter().for_each(|(v, b)| out.push(*v, *b));
+        let mut back = Reader::new(out.finish());
+        assert!(values.iter().all(|(v, b)| back.take(*b) == *v));
+        assert_eq!(back.take(32), 0);
     }
 }

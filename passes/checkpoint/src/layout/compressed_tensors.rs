@@ -51,7 +51,7 @@ pub fn write_integers(name: &str, coded: &Coded) -> Result<Written> {
 /// # Errors
 /// A tensor is missing or of another shape.
 pub fn read(source: &dyn Tensors, format: &Format, spec: &LinearSpec) -> Result<Coded> {
-    let (k, n, b) = (spec.k, spec.n, format.bits);
+    let (k, n, b) = (spec.k, spec.n, format.code_bits(&spec.name)?);
     let name = |part: &str| format!("{}.{part}", spec.name);
     let group = format.group.unwrap_or(k).max(1);
     let groups = k.div_ceil(group);

@@ -40,7 +40,7 @@ pub fn write(name: &str, coded: &Coded, layout: Layout) -> Result<Written> {
 /// # Errors
 /// A tensor is missing or of another shape, or a zero point is out of range.
 pub fn read(source: &dyn Tensors, format: &Format, spec: &LinearSpec) -> Result<Coded> {
-    let (k, n, b) = (spec.k, spec.n, format.bits);
+    let (k, n, b) = (spec.k, spec.n, format.code_bits(&spec.name)?);
     let name = |part: &str| format!("{}.{part}", spec.name);
     let groups = k.div_ceil(format.group.unwrap_or(k).max(1));
     let words = bits::words(k, b);

@@ -110,8 +110,8 @@ fn codes_equal_the_textbook_method_on_random_problems() {
         let calibration = hessian_of(&activations(2 * k + 3, k, seed + 50), k);
         let h = calibration.hessian().unwrap();
         let expected = reference(&w, n, grid, h, gptq);
-        let found = gptq.solve::<f64>(Matrix { k, n, data: &w }, grid, h, false).unwrap().unwrap();
-        let single = gptq.solve::<f32>(Matrix { k, n, data: &w }, grid, h, false).unwrap().unwrap();
+        let found = gptq.solve::<f64>(Matrix { k, n, data: &w }, grid, h, false, None).unwrap().unwrap();
+        let single = gptq.solve::<f32>(Matrix { k, n, data: &w }, grid, h, false, None).unwrap().unwrap();
         for (i, (expected, margin)) in expected.codes.iter().zip(&expected.margins).enumerate() {
             // The extreme weight of a symmetric group lies on a tie: 2^b − 1 steps of half its magnitude.
             assert!(i32::from(found.codes[i]) == *expected || *margin < 1e-9, "{k}x{n} {grid:?} {gptq:?} element {i}");
@@ -139,7 +139,7 @@ fn codes_equal_the_golden_fixtures() {
     let grid = Grid { bits: 4, group_size: 128, asymmetric: true };
     for (name, act_order) in [("seq", false), ("act", true)] {
         let gptq = Gptq { act_order, ..Gptq::default() };
-        let found = gptq.solve::<f64>(Matrix { k, n, data: &w }, grid, &h, false).unwrap().unwrap();
+        let found = gptq.solve::<f64>(Matrix { k, n, data: &w }, grid, &h, false, None).unwrap().unwrap();
         let codes = file.tensor(&format!("I_{name}")).unwrap();
         let differ = (0..k * n).filter(|i| i32::from(found.codes[*i]) != i32::from(codes.data()[i % n * k + i / n])).count();
         assert_eq!(differ, 0, "{name}");
@@ -228,9 +228,32 @@ fn any_number_of_threads_gives_the_same_bits() {
     };
     let matrix = Matrix { k, n, data: &w };
     let h = calibration.hessian().unwrap();
-    let double = || Gptq::best().solve::<f64>(matrix, grid, h, true).unwrap().unwrap().codes;
-    let single = || Gptq::best().solve::<f32>(matrix, grid, h, true).unwrap().unwrap().codes;
+    let double = || Gptq::best().solve::<f64>(matrix, grid, h, true, None).unwrap().unwrap().codes;
+    let single = || Gptq::best().solve::<f32>(matrix, grid, h, true, None).unwrap().unwrap().codes;
     for t in 2..=4 {
         assert!(run(1, &double) == run(t, &double) && run(1, &single) == run(t, &single), "{t} threads");
     }
+}
+
+#[test]
+fn pruned_weights_stay_zero_and_are_compensated() {
+    let (k, n) = (96, 40);
+    let w = noise(k * n, 31);
+    let mut c = Calibration::new(k);
+    c.observe(&activations(400, k, 32)).unwrap();
+    let m = Matrix { k, n, data: &w };
+    for grid in [Grid { bits: 4, group_size: 32, asymmetric: true }, Grid { bits: 3, group_size: 96, asymmetric: false }] {
+        for gptq in [Gptq::default(), Gptq { act_order: true, static_groups: true, ..Gptq::default() }] {
+            let all = vec![true; k * n];
+            assert_eq!(gptq.quantize_kept(m, grid, &all, Some(&c)).unwrap(), gptq.quantize(m, grid, Some(&c)).unwrap());
+            let kept: Vec<bool> = (0..k * n).map(|i| (i / n + i % n) % 4 < 2).collect();
+            let found = gptq.quantize_kept(m, grid, &kept, Some(&c)).unwrap().dequantize(n);
+            assert!(found.iter().zip(&kept).all(|(v, stays)| *stays || *v == 0.0));
+            let masked: Vec<f32> = w.iter().zip(&kept).map(|(w, stays)| if *stays { *w } else { 0.0 }).collect();
+            let plain = Rtn.quantize(Matrix { data: &masked, ..m }, grid, None).unwrap().dequantize(n);
+            let h = c.hessian().unwrap();
+            assert!(loss(h, &w, &found, n) < 0.7 * loss(h, &w, &plain, n));
+        }
+    }
+    assert!(Gptq::default().quantize_kept(m, Grid { bits: 4, group_size: 32, asymmetric: true }, &[true], Some(&c)).is_err());
 }

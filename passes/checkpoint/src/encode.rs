@@ -1,0 +1,126 @@
+//! From the weight of a layer to what is stored of it: the methods of `icd-quant` behind one call.
+
+use crate::error::{CheckpointError, Result};
+use crate::layout::float8::Float8;
+use crate::layout::sparse::{Kept, SparseWeight};
+use crate::layout::{Coded, Encoded};
+use crate::quantize::{Method, Options};
+use crate::scheme::WeightForm;
+use crate::sparsity::{Prune, Sparsity};
+use icd_permute::Permutation;
+use icd_permute::solver::two_four::{Effort, two_four};
+use icd_quant::{Calibration, Gptq, Grid, Matrix, Notes, Pattern, QuantError, Quantized, Quantizer, Rtn, Vptq};
+
+/// Rounds of descent after VPTQ's sweep.
+const VECTOR_SWEEPS: usize = 3;
+
+/// Stores `weight` in `form`, sparse where `sparsity` is given. `statistics` are of what the weight multiplies.
+///
+/// # Errors
+/// What the method refuses.
+pub fn encode(
+    options: &Options,
+    form: WeightForm,
+    sparsity: Option<Sparsity>,
+    weight: Matrix<'_>,
+    statistics: Option<&Calibration>,
+) -> std::result::Result<(Encoded, Notes), QuantError> {
+    let Matrix { k, n, data } = weight;
+    let grid = |bits: u8| Grid { bits, group_size: options.group.unwrap_or(k).max(1), asymmetric: options.asymmetric };
+    if let Some(sparsity) = sparsity {
+        return sparse(options, form, sparsity, weight, grid, statistics);
+    }
+    match form {
+        WeightForm::Integers(bits) => {
+            let quantized = match gptq(options) {
+                Some(gptq) => gptq.quantize(weight, grid(bits), statistics)?,
+                None => Rtn.quantize(weight, grid(bits), None)?,
+            };
+            Ok((Encoded::Codes(Coded::new(&quantized, n)), quantized.notes))
+        }
+        WeightForm::Vectors(shape) => {
+            let vptq = Vptq { residual: shape.residual, sweeps: VECTOR_SWEEPS, ..Vptq::new(shape.vector, shape.codebook) };
+            let missing = || QuantError::Calibration { method: "vptq", why: "run text through the model first".into() };
+            let found = vptq.quantize(weight, statistics.ok_or_else(missing)?)?;
+            let notes = found.notes.clone();
+            Ok((Encoded::Vectors(found), notes))
+        }
+        WeightForm::Float8 => {
+            if let Some(i) = data.iter().position(|v| !v.is_finite()) {
+                return Err(QuantError::NotFinite { k: i / n.max(1), n: i % n.max(1), value: data.get(i).copied().unwrap_or(f32::NAN) });
+            }
+            let found = Float8::new(data, k, n).ok_or_else(|| QuantError::Argument(format!("{} weights are not {k} × {n}", data.len())))?;
+            Ok((Encoded::Float8(found), Notes::default()))
+        }
+        WeightForm::Halves | WeightForm::VectorBits(_) => Err(QuantError::Argument(format!("{form:?} is no form of a dense layer"))),
+    }
+}
+
+/// GPTQ as the options want it, if they do.
+fn gptq(options: &Options) -> Option<Gptq> {
+    let (act_order, static_groups) = (options.act_order, options.act_order);
+    match options.method {
+        Method::Rtn | Method::Awq => None,
+        Method::Gptq => Some(Gptq { act_order, static_groups, ..Gptq::default() }),
+        Method::GptqBest | Method::Vptq => Some(Gptq { act_order, static_groups, ..Gptq::best() }),
+    }
+}
+
+fn sparse(
+    options: &Options,
+    form: WeightForm,
+    sparsity: Sparsity,
+    weight: Matrix<'_>,
+    grid: impl Fn(u8) -> Grid,
+    statistics: Option<&Calibration>,
+) -> std::result::Result<(Encoded, Notes), QuantError> {
+    let Matrix { k, n, .. } = weight;
+    let pruned = sparsity.prune.sparsifier().sparsify(weight, sparsity.pattern, statistics)?;
+    let (values, notes) = match form {
+        WeightForm::Integers(bits) => {
+            let quantized: Quantized = match gptq(options) {
+                Some(gptq) => {
+                    let from = if sparsity.prune == Prune::SparseGpt { weight } else { Matrix { data: &pruned.weights, ..weight } };
+                    gptq.quantize_kept(from, grid(bits), &pruned.kept, statistics)?
+                }
+                None => Rtn.quantize(Matrix { data: &pruned.weights, ..weight }, grid(bits), None)?,
+            };
+            let coded = Coded::new(&quantized, n);
+            if !coded.in_order {
+                return Err(QuantError::Argument("sparse integers need neighbouring channels as groups".into()));
+            }
+            (Kept::Codes(coded), quantized.notes)
+        }
+        WeightForm::Halves => (Kept::Halves(pruned.weights), pruned.notes),
+        other => return Err(QuantError::Argument(format!("{other:?} is no form of a sparse layer"))),
+    };
+    Ok((Encoded::Sparse(SparseWeight { k, n, kept: pruned.kept, values }), notes))
+}
+
+/// The order of input channels that lets 2:4 keep most of |w|·‖x‖ over `weights`, which share their input; none where the pattern is another or
+/// the number of channels no multiple of 4.
+///
+/// # Errors
+/// Weights that are no matrices.
+pub fn permutation(sparsity: Sparsity, weights: &[Matrix<'_>], statistics: &Calibration, layer: &str) -> Result<Option<Vec<u32>>> {
+    let Some(k) = weights.first().map(|w| w.k).filter(|k| k.is_multiple_of(4)) else { return Ok(None) };
+    if sparsity.pattern != (Pattern::NofM { keep: 2, of: 4 }) {
+        return Ok(None);
+    }
+    let wrong = |e: icd_permute::PermuteError| CheckpointError::Layer { layer: layer.into(), what: e.to_string() };
+    let importance: Vec<f32> = statistics.mean_square().iter().map(|s| s.sqrt()).collect();
+    let rows: usize = weights.iter().map(|w| w.n).sum();
+    let mut scores = Vec::with_capacity(rows * k);
+    for w in weights {
+        for j in 0..w.n {
+            scores.extend(w.data.iter().skip(j).step_by(w.n).zip(&importance).map(|(w, x)| w.abs() * x));
+        }
+    }
+    let matrix = icd_permute::Matrix::new(rows, k, scores).map_err(wrong)?;
+    let effort = Effort { steps: Effort::of(&matrix).steps.min(PERMUTATION_STEPS), ..Effort::of(&matrix) };
+    let found = two_four(&matrix, &Permutation::identity(k), effort).map_err(wrong)?;
+    Ok(Some(found.order().to_vec()))
+}
+
+/// Most assignments that the search for an order solves.
+const PERMUTATION_STEPS: usize = 300;

@@ -1,0 +1,273 @@
+//! Layers that share their input: its map, its statistics, and what becomes of the weights.
+
+use super::run::{FinishedWeights, Run, Streams, parse_report};
+use super::{LayerReport, Method};
+use crate::arch::LinearSpec;
+use crate::encode::{encode, permutation};
+use crate::error::{CheckpointError, Result};
+use crate::layer::{InputTransform, transpose};
+use crate::layout::formats::{Formats, Layout};
+use crate::layout::{self, Encoded, Written, compressed_tensors, float8, gptq, sparse, vectors};
+use crate::ops::matmul::Order;
+use crate::preprocess::{Preprocess, output_error, relative_square};
+use crate::run;
+use crate::scheme::WeightForm;
+use crate::statistics::{Capture, Input, Observer, stride, transformed};
+use icd_core::DType;
+use icd_quant::{ActivationAware, Calibration, Matrix, QuantError, Rtn, retarget};
+use std::collections::BTreeMap;
+
+/// How far compensation may move a weight: the ridge of [`retarget`], as a fraction of the Hessian's mean diagonal.
+const RIDGE: f64 = 0.01;
+
+/// What a group's layers are made from.
+struct Ground<'i> {
+    transform: InputTransform,
+    map: String,
+    input: Option<&'i Input>,
+    /// Statistics of what the transform makes of the input; paired with the original model's in compensation.
+    statistics: Option<Calibration>,
+}
+
+impl Run<'_> {
+    pub(super) fn observe(&self, block: usize, streams: Streams<'_>, specs: &[LinearSpec]) -> Result<BTreeMap<&'static str, Input>> {
+        let observer = Observer::new(&self.original, specs, streams.batch.tokens.len());
+        run::block(self.arch, block, streams.batch, &observer, streams.quantized)?;
+        Ok(observer.finish())
+    }
+
+    fn weight(&self, spec: &LinearSpec) -> Result<Vec<f32>> {
+        let (order, weight, _) = layout::read(self.folder, &Formats::default(), spec)?;
+        if let Some(at) = weight.iter().position(|v| !v.is_finite()) {
+            let what = format!("element {at} of its weight is {}; the checkpoint is damaged", weight.get(at).copied().unwrap_or(f32::NAN));
+            return Err(CheckpointError::Layer { layer: spec.name.clone(), what });
+        }
+        Ok(match order {
+            Order::InputMajor => weight,
+            Order::OutputMajor => transpose(&weight, spec.n),
+        })
+    }
+
+    /// The map of an input and its name.
+    fn map(&self, members: &[&LinearSpec], input: Option<&Input>) -> Result<(InputTransform, String)> {
+        let rounding = self.options.scheme.activation;
+        let none = || (InputTransform { rounding, ..InputTransform::default() }, "none".to_string());
+        let Some(first) = members.first() else { return Ok(none()) };
+        let Some(input) = input else {
+            let name = self.folded.get(first.input).cloned().unwrap_or_else(|| "none".into());
+            return Ok((none().0, name));
+        };
+        let layer_error = |e: QuantError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
+        let permutes = self.options.sparsity.filter(|s| s.permute);
+        let folded = self.folded.get(first.input);
+        let searches = folded.is_none() && (self.options.preprocess != Preprocess::None || self.options.method == Method::Awq);
+        let (mut transform, mut name) = none();
+        if let Some(folded) = folded {
+            name.clone_from(folded);
+        }
+        if !searches && permutes.is_none() {
+            return Ok((transform, name));
+        }
+        let weights = members.iter().map(|s| self.weight(s)).collect::<Result<Vec<_>>>()?;
+        let matrices: Vec<Matrix<'_>> = members.iter().zip(&weights).map(|(s, w)| Matrix { k: s.k, n: s.n, data: w }).collect();
+        let grid = self.options.probe_grid(first)?;
+        if searches && self.options.method == Method::Awq {
+            let found = ActivationAware::search(&input.calibration, &matrices, &Rtn, grid).map_err(layer_error)?;
+            transform.scale = Some(found.scales.iter().map(|s| 1.0 / s).collect());
+            name = format!("awq exponent {}", found.exponent);
+        } else if searches {
+            (transform, name) = self.options.preprocess.choose(input, &matrices, self.options.scheme, grid).map_err(layer_error)?;
+        }
+        if let Some(sparsity) = permutes {
+            let statistics = transformed(&input.calibration, &transform, &first.name)?;
+            let mapped: Vec<Vec<f32>> = matrices.iter().map(|m| transform.map_weight(m.data, m.n)).collect();
+            let mapped: Vec<Matrix<'_>> = matrices.iter().zip(&mapped).map(|(m, data)| Matrix { data, ..*m }).collect();
+            if transform.is_exact_identity()
+                && let Some(order) = permutation(sparsity, &mapped, &statistics, &first.name)?
+            {
+                transform.order = Some(order);
+                name = "order".into();
+            }
+        }
+        Ok((transform, name))
+    }
+
+    /// Quantizes layers that share their input, calibrated on it, and keeps them in the store.
+    pub(super) fn group(&self, members: &[&LinearSpec], keys: &[blake3::Hash], input: Option<&Input>) -> Result<Vec<LayerReport>> {
+        let Some(first) = members.first() else { return Ok(Vec::new()) };
+        let (transform, map) = self.map(members, input)?;
+        let statistics = match input {
+            Some(input) => Some(transformed(&input.calibration, &transform, &first.name)?),
+            None => None,
+        };
+        self.layers(members, keys, &Ground { transform, map, input, statistics })
+    }
+
+    /// As [`Run::group`], each layer aimed at the output that the original model has.
+    pub(super) fn aimed_group(
+        &self,
+        block: usize,
+        members: &[&LinearSpec],
+        keys: &[blake3::Hash],
+        streams: Streams<'_>,
+        weights: &FinishedWeights<'_>,
+    ) -> Result<Vec<LayerReport>> {
+        let Some(&first) = members.first() else { return Ok(Vec::new()) };
+        let searches = self.options.preprocess != Preprocess::None || self.options.method == Method::Awq;
+        let maps = searches && !self.folded.contains_key(first.input) || self.options.sparsity.is_some_and(|s| s.permute);
+        let (transform, map) = match maps {
+            true => {
+                let observer = Observer::new(weights, std::slice::from_ref(first), streams.batch.tokens.len());
+                run::block(self.arch, block, streams.batch, &observer, streams.quantized)?;
+                let seen = observer.finish();
+                self.map(members, seen.get(first.input))?
+            }
+            false => self.map(members, None)?,
+        };
+        let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
+        let mut input = Input::paired(first.k);
+        let stride = stride(streams.batch.tokens.len());
+        let mut done = 0;
+        for step in streams.batch.split(run::STEP_TOKENS) {
+            let (mut quantized, mut exact) = (Capture::new(weights, first), Capture::new(&self.original, first));
+            for (stream, capture) in [(streams.quantized, &mut quantized), (streams.exact, &mut exact)] {
+                let width = stream.width;
+                let rows = stream.data.get(done * width..(done + step.tokens.len()) * width).unwrap_or_default().to_vec();
+                self.arch.block(block, &step, capture, crate::rows::Rows { width, data: rows })?;
+            }
+            let (x, reference) = (quantized.finish(first)?, exact.finish(first)?);
+            input.calibration.observe_pair(&transform.apply(&x).data, &transform.map(&reference).data).map_err(wrong)?;
+            input.keep_sample(&x, &reference, done, stride);
+            done += step.tokens.len();
+        }
+        let statistics = Some(input.calibration.clone());
+        self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
+    }
+
+    fn layers(&self, members: &[&LinearSpec], keys: &[blake3::Hash], ground: &Ground<'_>) -> Result<Vec<LayerReport>> {
+        let mut reports = Vec::new();
+        for (spec, key) in members.iter().zip(keys) {
+            let (report, tensors) = self.layer(spec, ground)?;
+            let text = serde_json::to_string(&report).map_err(|e| CheckpointError::Text(e.to_string()))?;
+            // Read back, as going on after a stop does: the same digits either way.
+            reports.push(parse_report(&text)?);
+            self.store.put(key, &tensors, text)?;
+        }
+        Ok(reports)
+    }
+
+    /// What a layer whose weight is `target` needs added to its bias: the mean of the original output less that of the new one.
+    fn shift(statistics: &Calibration, mapped: &[f32], found: &[f32], n: usize) -> Option<Vec<f32>> {
+        let (mean, reference) = (statistics.mean(), statistics.reference_mean()?);
+        let product = |mean: &[f32], weight: &[f32]| {
+            let mut out = vec![0f64; n];
+            for (row, m) in weight.chunks(n.max(1)).zip(mean) {
+                out.iter_mut().zip(row).for_each(|(o, w)| *o += f64::from(*m) * f64::from(*w));
+            }
+            out
+        };
+        let (exact, now) = (product(&reference, mapped), product(&mean, found));
+        Some(exact.iter().zip(now).map(|(a, b)| (a - b) as f32).collect())
+    }
+
+    fn layer(&self, spec: &LinearSpec, ground: &Ground<'_>) -> Result<(LayerReport, Written)> {
+        let weight = self.weight(spec)?;
+        let (k, n, transform) = (spec.k, spec.n, &ground.transform);
+        let matrix = Matrix { k, n, data: &weight };
+        let mapped = if transform.is_exact_identity() { weight.clone() } else { transform.map_weight(&weight, n) };
+        let bias_name = format!("{}.bias", spec.name);
+        let has_bias = self.folder.tensor_type(&bias_name).is_some();
+        let (mut aim, mut statistics) = (None, ground.statistics.clone());
+        if let (true, Some(paired)) = (self.options.compensate, &ground.statistics) {
+            let used = if has_bias { paired.centered() } else { paired.clone() };
+            let moved = retarget(Matrix { data: &mapped, ..matrix }, &used, RIDGE)
+                .map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })?;
+            (aim, statistics) = (Some(moved), Some(used));
+        }
+        let target = Matrix { k, n, data: aim.as_deref().unwrap_or(&mapped) };
+        let wanted = self.wanted(spec)?;
+        let mut attempts = vec![(wanted, self.options.sparsity), (WeightForm::Integers(8), None)];
+        attempts.dedup();
+        let mut note = None::<String>;
+        for (form, sparsity) in attempts {
+            let (encoded, notes) = match encode(self.options, form, sparsity, target, statistics.as_ref()) {
+                Ok(encoded) => encoded,
+                Err(e) => {
+                    note = Some(format!("{form:?} failed: {e}"));
+                    continue;
+                }
+            };
+            let found = encoded.dequantize();
+            let shift = match (&ground.statistics, has_bias && self.options.compensate) {
+                (Some(paired), true) => Self::shift(paired, &mapped, &found, n),
+                _ => None,
+            };
+            let error = ground.input.map(|i| output_error(i, matrix, transform, &found, shift.as_deref()));
+            if let (Some(limit), Some(cost)) = (self.options.tolerance, error)
+                && (cost > limit || !cost.is_finite())
+            {
+                note = Some(format!("{form:?} costs {cost:.3e} of the output, more than {limit:.3e}"));
+                continue;
+            }
+            let mut tensors = self.tensors(spec, &encoded, transform)?;
+            let bits: usize = tensors.values().map(|t| 8 * t.ty().bytes().unwrap_or(0)).sum();
+            if let Some(shift) = shift {
+                let stored = self.folder.tensor(&bias_name)?;
+                let bias = self.folder.floats(&bias_name, &[n])?;
+                let moved: Vec<f32> = bias.iter().zip(&shift).map(|(b, s)| b + s).collect();
+                layout::put_as(&mut tensors, bias_name.clone(), stored.ty().dtype, &[n], &moved)?;
+            }
+            let report = LayerReport {
+                name: spec.name.clone(),
+                form: Some(form),
+                sparse: sparsity.is_some(),
+                bits_per_weight: bits as f64 / (k * n).max(1) as f64,
+                input_map: ground.map.clone(),
+                weight_error: relative_square(&found, &mapped).sqrt(),
+                output_error: error,
+                note: note.or(notes.fallback),
+            };
+            return Ok((report, tensors));
+        }
+        let name = format!("{}.weight", spec.name);
+        let tensor = self.folder.tensor(&name)?;
+        let report = LayerReport {
+            name: spec.name.clone(),
+            form: None,
+            sparse: false,
+            bits_per_weight: 8.0 * tensor.ty().bytes().unwrap_or(0) as f64 / (k * n).max(1) as f64,
+            input_map: "none".into(),
+            weight_error: 0.0,
+            output_error: None,
+            note: note.map(|n| format!("keeps its weights: {n}")),
+        };
+        Ok((report, Written::from([(name, tensor)])))
+    }
+
+    fn tensors(&self, spec: &LinearSpec, encoded: &Encoded, transform: &InputTransform) -> Result<Written> {
+        let mut out = match encoded {
+            Encoded::Codes(coded) => match self.options.layout {
+                Layout::Gptq | Layout::GptqV1 => gptq::write(&spec.name, coded, self.options.layout)?,
+                _ if coded.bits == 8 && self.options.scheme.activation.is_some() && coded.groups() == 1 && coded.symmetric => {
+                    compressed_tensors::write_integers(&spec.name, coded)?
+                }
+                _ => compressed_tensors::write(&spec.name, coded)?,
+            },
+            Encoded::Vectors(found) => vectors::write(&spec.name, found)?,
+            Encoded::Float8(found) => float8::write(&spec.name, found)?,
+            Encoded::Sparse(found) => sparse::write(&spec.name, found)?,
+        };
+        let name = |part: &str| format!("{}.{part}", spec.name);
+        if let Some(order) = &transform.order {
+            layout::put_words(&mut out, name(layout::INPUT_ORDER), &[spec.k], order)?;
+        }
+        if let Some(scale) = &transform.scale {
+            layout::put_as(&mut out, name(layout::INPUT_SCALE), DType::F32, &[spec.k], scale)?;
+        }
+        if transform.rotation.is_some() {
+            let seed = crate::preprocess::SEED.to_le_bytes().to_vec();
+            layout::put(&mut out, name(layout::INPUT_ROTATION), DType::I64, &[1], seed)?;
+        }
+        Ok(out)
+    }
+}

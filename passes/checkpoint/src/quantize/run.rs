@@ -1,0 +1,278 @@
+//! The run over all blocks: streams, resuming, and the new folder.
+
+use super::{LayerReport, Options, Report};
+use crate::arch::{Architecture, LinearSpec, Weights};
+use crate::error::{CheckpointError, Result};
+use crate::export::{self, Source};
+use crate::folder::ModelFolder;
+use crate::layer::Layer;
+use crate::layout::formats::{Format, Formats};
+use crate::ops::matmul::Order;
+use crate::preprocess::relative_square;
+use crate::rows::{Batch, Rows};
+use crate::run::{self, FolderWeights};
+use crate::scheme::WeightForm;
+use crate::statistics::Input;
+use crate::store::Store;
+use icd_core::weights::WeightFile;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Version of what is kept of finished layers: part of their hashes.
+const VERSION: u32 = 2;
+
+/// A run in progress.
+pub(super) struct Run<'a> {
+    pub(super) folder: &'a ModelFolder,
+    pub(super) arch: &'a dyn Architecture,
+    pub(super) options: &'a Options,
+    pub(super) store: &'a Store,
+    pub(super) original: FolderWeights<'a>,
+    /// Inputs whose map went into the weights.
+    pub(super) folded: &'a BTreeMap<&'static str, String>,
+}
+
+/// A layer's place among the finished.
+struct Finished {
+    spec: LinearSpec,
+    key: blake3::Hash,
+    report: LayerReport,
+}
+
+/// What a block reads in the original model and in the quantized one.
+#[derive(Clone, Copy)]
+pub(super) struct Streams<'b> {
+    pub(super) batch: &'b Batch,
+    pub(super) exact: &'b Rows,
+    pub(super) quantized: &'b Rows,
+}
+
+impl Run<'_> {
+    pub(super) fn all(&self, batch: Option<&Batch>, out: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Report> {
+        let total = (0..self.arch.blocks()).map(|b| self.arch.linears(b).len()).sum();
+        let mut finished: Vec<Finished> = Vec::new();
+        let mut chain = self.identity(batch)?;
+        let mut rows = match batch {
+            Some(batch) => Some((self.arch.embed(self.folder, batch)?, None::<Rows>)),
+            None => None,
+        };
+        let mut block_errors = Vec::new();
+        progress(0, total);
+        for block in 0..self.arch.blocks() {
+            let from = finished.len();
+            let streams = match (batch, rows.as_ref()) {
+                (Some(batch), Some((exact, quantized))) => Some(Streams { batch, exact, quantized: quantized.as_ref().unwrap_or(exact) }),
+                _ => None,
+            };
+            let weights = self.block(block, &chain, streams, &mut finished, &mut |done| progress(done, total))?;
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(chain.as_bytes());
+            finished.iter().skip(from).for_each(|f| {
+                hasher.update(f.key.as_bytes());
+            });
+            chain = hasher.finalize();
+            if let (Some(batch), Some((exact, quantized))) = (batch, rows.take()) {
+                let next = run::block(self.arch, block, batch, &weights, quantized.as_ref().unwrap_or(&exact))?;
+                drop(quantized);
+                let exact = run::block(self.arch, block, batch, &self.original, &exact)?;
+                block_errors.push(relative_square(&next.data, &exact.data));
+                rows = Some((exact, Some(next)));
+            }
+            self.original.forget();
+        }
+        let end_to_end_error = match rows {
+            Some((exact, Some(quantized))) => {
+                let (a, b) = (self.arch.finish(&self.original, quantized)?, self.arch.finish(&self.original, exact)?);
+                Some(relative_square(&a.data, &b.data))
+            }
+            _ => None,
+        };
+        let tokens = batch.map_or(0, |b| b.tokens.len());
+        self.export(finished, block_errors, end_to_end_error, tokens, out)
+    }
+
+    /// Quantizes what is not finished of a block; the quantized layers if there are streams to run through them.
+    fn block(
+        &self,
+        block: usize,
+        chain: &blake3::Hash,
+        streams: Option<Streams<'_>>,
+        finished: &mut Vec<Finished>,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<FinishedWeights<'_>> {
+        let specs = self.arch.linears(block);
+        let mut weights = FinishedWeights { original: &self.original, layers: BTreeMap::new() };
+        let mut observed: Option<BTreeMap<&'static str, Input>> = None;
+        for input in inputs_of(&specs) {
+            let members: Vec<&LinearSpec> = specs.iter().filter(|s| s.input == input).collect();
+            let keys = members.iter().map(|s| self.key(chain, s)).collect::<Result<Vec<_>>>()?;
+            let ready: Option<Vec<_>> = keys.iter().map(|key| self.store.get(key)).collect();
+            let reports = match (ready, streams) {
+                (Some(found), _) => found.iter().map(|(_, text)| parse_report(text)).collect::<Result<Vec<_>>>()?,
+                (None, Some(streams)) if self.options.compensate => self.aimed_group(block, &members, &keys, streams, &weights)?,
+                (None, streams) => {
+                    if let (None, Some(streams)) = (&observed, streams) {
+                        observed = Some(self.observe(block, streams, &specs)?);
+                    }
+                    self.group(&members, &keys, observed.as_ref().and_then(|i| i.get(input)))?
+                }
+            };
+            for ((spec, key), report) in members.into_iter().zip(keys).zip(reports) {
+                let one = Finished { spec: spec.clone(), key, report };
+                if streams.is_some() {
+                    weights.layers.insert(spec.name.clone(), self.read_back(&one)?);
+                }
+                finished.push(one);
+                progress(finished.len());
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Hash of all that every layer depends on.
+    fn identity(&self, batch: Option<&Batch>) -> Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        let options = serde_json::to_string(&(VERSION, self.options, self.folder.config().value())).unwrap_or_default();
+        hasher.update(options.as_bytes());
+        if let Some(batch) = batch {
+            batch.tokens.iter().for_each(|t| {
+                hasher.update(&t.to_le_bytes());
+            });
+            batch.starts.iter().for_each(|s| {
+                hasher.update(&(*s as u64).to_le_bytes());
+            });
+            let linears: BTreeSet<String> =
+                (0..self.arch.blocks()).flat_map(|b| self.arch.linears(b)).map(|s| format!("{}.weight", s.name)).collect();
+            for (name, _) in self.folder.tensors().filter(|(name, _)| !linears.contains(*name)) {
+                hasher.update(name.as_bytes());
+                hasher.update(self.folder.tensor(name)?.content_hash().as_bytes());
+            }
+        }
+        Ok(hasher.finalize())
+    }
+
+    fn key(&self, chain: &blake3::Hash, spec: &LinearSpec) -> Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(chain.as_bytes());
+        hasher.update(spec.name.as_bytes());
+        hasher.update(self.folder.tensor(&format!("{}.weight", spec.name))?.content_hash().as_bytes());
+        Ok(hasher.finalize())
+    }
+
+    /// The form that the options ask for.
+    pub(super) fn wanted(&self, spec: &LinearSpec) -> Result<WeightForm> {
+        self.options.forms.get(&spec.name).copied().unwrap_or(self.options.scheme.weight).resolved(spec.k, spec.n)
+    }
+
+    fn format(&self, form: WeightForm, sparse: bool) -> Format {
+        let o = self.options;
+        Format { layout: o.layout, form, sparse, group: o.group, asymmetric: o.asymmetric, activation: o.scheme.activation }
+    }
+
+    fn formats<'f>(&self, finished: impl Iterator<Item = &'f Finished>) -> BTreeMap<String, Format> {
+        finished.filter_map(|f| Some((f.spec.name.clone(), self.format(f.report.form?, f.report.sparse)))).collect()
+    }
+
+    /// A finished layer, read back from what is stored of it.
+    fn read_back(&self, finished: &Finished) -> Result<Layer> {
+        let spec = &finished.spec;
+        let Some((file, _)) = self.store.get(&finished.key) else {
+            return Err(CheckpointError::File {
+                path: self.store.path().into(),
+                what: format!("lost the finished layer '{}'", spec.name),
+            });
+        };
+        let mut layer = Layer::read(&file, &Formats::new(None, self.formats(std::iter::once(finished))), spec)?;
+        let bias = format!("{}.bias", spec.name);
+        if layer.bias.is_none() && self.folder.tensor_type(&bias).is_some() {
+            layer.bias = Some(self.folder.floats(&bias, &[spec.n])?);
+        }
+        Ok(layer)
+    }
+
+    fn export(
+        &self,
+        finished: Vec<Finished>,
+        block_errors: Vec<f64>,
+        end_to_end_error: Option<f64>,
+        calibration_tokens: usize,
+        out: &Path,
+    ) -> Result<Report> {
+        let replaced: BTreeSet<String> = finished.iter().map(|f| format!("{}.weight", f.spec.name)).collect();
+        let mut tensors: BTreeMap<String, (Source, usize)> = BTreeMap::new();
+        for (name, ty) in self.folder.tensors().filter(|(name, _)| !replaced.contains(*name)) {
+            tensors.insert(name.into(), (Source::Original, ty.bytes().unwrap_or(0)));
+        }
+        let (mut bits, mut weights) = (0, 0);
+        for f in &finished {
+            let path = self.store.file(&f.key);
+            let file = WeightFile::open(&path)?;
+            for (name, literal) in file.tensors() {
+                let bytes = literal.ty().bytes().unwrap_or(0);
+                if *name != format!("{}.bias", f.spec.name) {
+                    bits += 8 * bytes;
+                }
+                tensors.insert(name.clone(), (Source::Finished(path.clone()), bytes));
+            }
+            weights += f.spec.k * f.spec.n;
+        }
+        let formats = self.formats(finished.iter());
+        let kept: Vec<String> = finished.iter().filter(|f| f.report.form.is_none()).map(|f| f.spec.name.clone()).collect();
+        let class = if finished.first().is_some_and(|f| f.spec.order == Order::InputMajor) { "Conv1D" } else { "Linear" };
+        // The form of most layers is that of the whole model: the first of the most frequent.
+        let mut counts: BTreeMap<Format, usize> = BTreeMap::new();
+        formats.values().for_each(|f| *counts.entry(*f).or_default() += 1);
+        let common = counts.iter().rev().max_by_key(|(_, count)| **count).map(|(format, _)| *format);
+        let common = common.unwrap_or_else(|| self.format(self.options.scheme.weight, self.options.sparsity.is_some()));
+        let config = Formats::write(common, &formats, &kept, class, self.options.act_order);
+        let report = Report {
+            options: self.options.clone(),
+            architecture: self.arch.name(),
+            calibration_tokens,
+            layers: finished.into_iter().map(|f| f.report).collect(),
+            block_errors,
+            end_to_end_error,
+            bits_per_weight: bits as f64 / weights.max(1) as f64,
+            bytes_before: self.folder.tensors().map(|(_, ty)| ty.bytes().unwrap_or(0)).sum(),
+            bytes_after: tensors.values().map(|(_, bytes)| bytes).sum(),
+        };
+        let value = serde_json::to_value(&report).map_err(|e| CheckpointError::File { path: out.into(), what: e.to_string() })?;
+        export::write(self.folder, out, &tensors, config, &value)?;
+        Ok(report)
+    }
+}
+
+pub(super) fn parse_report(text: &str) -> Result<LayerReport> {
+    serde_json::from_str(text).map_err(|e| CheckpointError::Text(format!("a finished layer's report is damaged: {e}")))
+}
+
+/// The inputs of a block, each once, in order.
+fn inputs_of(specs: &[LinearSpec]) -> Vec<&'static str> {
+    let mut out = Vec::new();
+    for spec in specs {
+        if !out.contains(&spec.input) {
+            out.push(spec.input);
+        }
+    }
+    out
+}
+
+/// The layers of a block that are finished, and the original's others.
+pub(super) struct FinishedWeights<'a> {
+    original: &'a FolderWeights<'a>,
+    layers: BTreeMap<String, Layer>,
+}
+
+impl Weights for FinishedWeights<'_> {
+    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>> {
+        self.original.parameter(name, shape)
+    }
+
+    fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
+        match self.layers.get(&spec.name) {
+            Some(layer) => Ok(layer.apply(x)),
+            None => self.original.linear(spec, x),
+        }
+    }
+}

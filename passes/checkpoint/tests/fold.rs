@@ -1,0 +1,85 @@
+//! Maps in the weights: the model computes what it computed before.
+
+mod support;
+
+use icd_checkpoint::arch::architecture;
+use icd_checkpoint::fold::{Precision, Producer, rotate, smooth};
+use icd_checkpoint::folder::ModelFolder;
+use icd_checkpoint::ops::matmul::{Order, linear};
+use icd_checkpoint::rows::Batch;
+use icd_checkpoint::run::{self, FolderWeights};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use support::*;
+
+/// Final activations of an encoder, logits of a language model.
+fn outputs(folder: &ModelFolder, batch: &Batch) -> Vec<f32> {
+    let arch = architecture(folder).unwrap();
+    let head = arch.head().map(|(name, shape)| (folder.floats(&name, &shape).unwrap(), shape));
+    let mut out = Vec::new();
+    run::model(folder, arch.as_ref(), &FolderWeights::new(folder).unwrap(), batch, |_, x| {
+        match &head {
+            Some((head, shape)) => out.extend(linear(&x, head, shape[0], Order::OutputMajor, None).data),
+            None => out.extend(x.data),
+        }
+        Ok(())
+    })
+    .unwrap();
+    out
+}
+
+fn relative(a: &[f32], b: &[f32]) -> f64 {
+    let square = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(x, y)| f(f64::from(*x), f64::from(*y)).powi(2)).sum::<f64>();
+    (square(&|x, y| x - y) / square(&|_, y| y)).sqrt()
+}
+
+fn check(path: &Path, batch: &Batch, expected: &[&str]) {
+    let folder = ModelFolder::open(path).unwrap();
+    let exact = outputs(&folder, batch);
+    let arch = architecture(&folder).unwrap();
+    let rotated = rotate(&folder, arch.as_ref(), Precision::Exact).unwrap();
+    let error = relative(&outputs(&rotated.folder, batch), &exact);
+    assert!(error < 1e-5, "{}: rotation changes the output by {error}", path.display());
+    assert_eq!(rotated.inputs.keys().copied().collect::<Vec<_>>(), expected);
+    let mut factors = BTreeMap::new();
+    for block in 0..arch.blocks() {
+        for producer in arch.producers(block).iter().filter(|p| p.can_divide()) {
+            let k = arch.linears(block).iter().find(|s| s.input == producer.input()).unwrap().k;
+            factors.insert((block, producer.input()), noise(k, block as u64 + 5).iter().map(|v| 3f32.powf(*v)).collect());
+        }
+    }
+    let smoothed = smooth(&folder, arch.as_ref(), factors.clone()).unwrap();
+    let error = relative(&outputs(&smoothed, batch), &exact);
+    assert!(error < 1e-5, "{}: factors change the output by {error}", path.display());
+    let both = rotate(&smoothed, architecture(&smoothed).unwrap().as_ref(), Precision::Exact).unwrap();
+    let error = relative(&outputs(&both.folder, batch), &exact);
+    assert!(error < 1e-5, "{}: both maps change the output by {error}", path.display());
+    factors.values_mut().for_each(|f: &mut Vec<f32>| f.truncate(1));
+    assert!(smooth(&folder, arch.as_ref(), factors).is_err());
+}
+
+#[test]
+fn a_llama_stays_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(dir.path());
+    let folder = ModelFolder::open(dir.path()).unwrap();
+    let shared = architecture(&folder).unwrap().producers(0);
+    assert!(shared.iter().any(|p| matches!(p, Producer::Values { shared: true, .. }) && !p.can_divide()));
+    check(dir.path(), &batch(&[40, 30]), &["attention", "heads", "mlp"]);
+}
+
+#[test]
+fn trained_models_stay_what_they_were() {
+    let shared = std::env::var_os("ICD_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let tokens: Vec<u32> = noise(48, 3).iter().map(|v| ((v + 1.0) * 2000.0) as u32).collect();
+    let text = Batch::new([tokens.as_slice()]);
+    for (name, inputs) in [("gpt2-small-docs", &["attention", "heads", "mlp"][..]), ("mamba-small-docs", &["mixer"])] {
+        let path = shared.join("data/lm").join(name);
+        if path.is_dir() {
+            check(&path, &text, inputs);
+        }
+    }
+    if let Some(path) = std::env::var_os("ICD_MINILM") {
+        check(Path::new(&path), &text, &["heads"]);
+    }
+}
