@@ -127,7 +127,10 @@ pub fn smooth(folder: &ModelFolder, arch: &dyn Architecture, factors: BTreeMap<(
         let producer = arch.producers(block).into_iter().find(|p| p.can_divide() && p.input() == input);
         let k = specs.iter().find(|s| s.input == input).map_or(0, |s| s.k);
         let (Some(producer), true) = (producer, scale.len() == k) else {
-            return Err(CheckpointError::Argument(format!("{} factors for input '{input}' of block {block} cannot be folded", scale.len())));
+            return Err(CheckpointError::Argument(format!(
+                "{} factors for input '{input}' of block {block} cannot be folded",
+                scale.len()
+            )));
         };
         let divide: Arc<Vec<f32>> = Arc::new(scale.iter().map(|s| 1.0 / s).collect());
         let multiply = Arc::new(scale);
@@ -252,7 +255,10 @@ fn add(folder: &ModelFolder, recipes: impl Iterator<Item = LinearRecipe>, derive
             let own = recipe.clone();
             derived.insert(bias, Derived::new(vec![spec.n], move |base| own.bias(base)));
         } else if recipe.offset.is_some() {
-            return Err(CheckpointError::Unsupported(format!("layer '{}' has no bias to take up the offset of the norm before it", spec.name)));
+            return Err(CheckpointError::Unsupported(format!(
+                "layer '{}' has no bias to take up the offset of the norm before it",
+                spec.name
+            )));
         }
     }
     Ok(())

@@ -4,8 +4,8 @@
 
 use crate::config::Config;
 use crate::error::{CheckpointError, Result};
-use icd_core::weights::WeightFile;
 use crate::layout;
+use icd_core::weights::WeightFile;
 use icd_core::{DType, Literal, TensorType};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -43,8 +43,7 @@ impl RoundedCache<'_> {
         let rounded = tasks
             .par_iter()
             .map(|(tokens, at)| {
-                let mut cache: Vec<f32> =
-                    tokens.clone().flat_map(|t| data.iter().skip(t * width + at).take(head).copied()).collect();
+                let mut cache: Vec<f32> = tokens.clone().flat_map(|t| data.iter().skip(t * width + at).take(head).copied()).collect();
                 one(&mut cache, head).map(|_| cache)
             })
             .collect::<std::result::Result<Vec<_>, KvError>>()
@@ -117,7 +116,13 @@ mod tests {
                     continue;
                 }
                 let members: Vec<f64> = if keys {
-                    let first = if t < 4 { 0..4 } else if t < 7 { 4..7 } else { 7..11 };
+                    let first = if t < 4 {
+                        0..4
+                    } else if t < 7 {
+                        4..7
+                    } else {
+                        7..11
+                    };
                     first.map(|t| f64::from(data[t * width + c])).collect()
                 } else {
                     let h = (c - offset) / head;

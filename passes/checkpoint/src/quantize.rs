@@ -17,7 +17,7 @@ use crate::folder::ModelFolder;
 use crate::layout::formats::Layout;
 use crate::preprocess::Preprocess;
 use crate::rows::Batch;
-use crate::run::{check_context, FolderWeights};
+use crate::run::{FolderWeights, check_context};
 use crate::scheme::{Scheme, WeightForm};
 use crate::sparsity::{Prune, Sparsity};
 use crate::store::Store;
@@ -191,7 +191,9 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
     match (options.method, options.scheme.weight) {
         (Method::Vptq, _) if !vectors => return refuse("the method vptq makes vectors: give --scheme vq2 or another vq scheme"),
         (method, _) if vectors && method != Method::Vptq => return refuse("vectors are made by the method vptq: give --method vptq"),
-        (_, WeightForm::Halves) if options.sparsity.is_none() => return refuse("16-bit weights are only for sparse layers: give --sparsity"),
+        (_, WeightForm::Halves) if options.sparsity.is_none() => {
+            return refuse("16-bit weights are only for sparse layers: give --sparsity");
+        }
         (Method::Awq, _) if options.preprocess != Preprocess::None => {
             return refuse("awq is a map of the inputs itself: leave --preprocess out");
         }
@@ -215,4 +217,3 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
         }
     }
 }
-

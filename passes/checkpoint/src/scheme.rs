@@ -192,7 +192,23 @@ mod tests {
         assert_eq!(scheme("vq2.25a8"), Scheme { weight: WeightForm::VectorBits(9), activation: Some(Activation::Integers(8)) });
         let shape = VectorShape { vector: 8, codebook: 256, residual: 16 };
         assert_eq!(scheme("vq-v8-k256-r16").weight, WeightForm::Vectors(shape));
-        for wrong in ["", "w4", "w1a16", "w9a16", "w4a3", "w4a9", "vq", "vq0", "vq2.1", "vq5", "vq-v17-k2", "vq-v4", "vq-v4-k1", "vq-v4-k4-r1", "int4"] {
+        for wrong in [
+            "",
+            "w4",
+            "w1a16",
+            "w9a16",
+            "w4a3",
+            "w4a9",
+            "vq",
+            "vq0",
+            "vq2.1",
+            "vq5",
+            "vq-v17-k2",
+            "vq-v4",
+            "vq-v4-k1",
+            "vq-v4-k4-r1",
+            "int4",
+        ] {
             assert!(wrong.parse::<Scheme>().unwrap_err().to_string().contains("is not known"), "{wrong}");
         }
     }

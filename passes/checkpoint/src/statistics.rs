@@ -82,9 +82,11 @@ impl Weights for Observer<'_> {
     fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
         if let Some(input) = self.first.get(&spec.name) {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = seen
-                .entry(input)
-                .or_insert_with(|| Input { calibration: Calibration::new(spec.k), sample: Rows { width: spec.k, data: Vec::new() }, reference: None });
+            let entry = seen.entry(input).or_insert_with(|| Input {
+                calibration: Calibration::new(spec.k),
+                sample: Rows { width: spec.k, data: Vec::new() },
+                reference: None,
+            });
             let before = entry.calibration.tokens() as usize;
             let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() };
             entry.calibration.observe(&x.data).map_err(wrong)?;

@@ -70,7 +70,8 @@ fn a_llama_stays_what_it_was() {
 
 #[test]
 fn trained_models_stay_what_they_were() {
-    let shared = std::env::var_os("ICD_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let shared =
+        std::env::var_os("ICD_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
     let tokens: Vec<u32> = noise(48, 3).iter().map(|v| ((v + 1.0) * 2000.0) as u32).collect();
     let text = Batch::new([tokens.as_slice()]);
     for (name, inputs) in [("gpt2-small-docs", &["attention", "heads", "mlp"][..]), ("mamba-small-docs", &["mixer"])] {

@@ -67,8 +67,7 @@ fn pack_quantized_round_trips_and_follows_its_definition() {
                     let groups = c.groups();
                     assert_eq!(bits_at(|w| zeros[w * groups + groups - 1], (n - 1) * usize::from(bits), bits), c.zeros[groups * n - 1]);
                 }
-                let format =
-                    format(Layout::CompressedTensors, bits, group, !symmetric);
+                let format = format(Layout::CompressedTensors, bits, group, !symmetric);
                 assert_eq!(compressed_tensors::read(&Map(written), &format, &spec(k, n)).unwrap(), c);
             }
         }
@@ -153,8 +152,7 @@ fn sparse_weights_round_trip() {
     let (k, n) = (24, 6);
     let w = noise(k * n, 9);
     let kept: Vec<bool> = (0..k * n).map(|i| (i / n + i % n) % 4 < 2).collect();
-    let halves: Vec<f32> =
-        w.iter().zip(&kept).map(|(w, stays)| if *stays { half::f16::from_f32(*w).to_f32() } else { 0.0 }).collect();
+    let halves: Vec<f32> = w.iter().zip(&kept).map(|(w, stays)| if *stays { half::f16::from_f32(*w).to_f32() } else { 0.0 }).collect();
     let weight = SparseWeight { k, n, kept: kept.clone(), values: Kept::Halves(halves.clone()) };
     let map = Map(sparse::write("layer", &weight).unwrap());
     assert_eq!(sparse::read(&map, &spec(k, n)).unwrap(), weight);

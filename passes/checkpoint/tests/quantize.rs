@@ -11,6 +11,7 @@ use icd_checkpoint::quantize::{Method, Options, Report, quantize};
 use icd_checkpoint::rows::Batch;
 use icd_checkpoint::run::{self, FolderWeights};
 use icd_checkpoint::scheme::WeightForm;
+use icd_checkpoint::sensitivity::allocate;
 use icd_checkpoint::size::Size;
 use icd_checkpoint::sparsity::{Prune, Sparsity, pattern};
 use std::collections::BTreeMap;
@@ -157,7 +158,10 @@ fn options_that_contradict_each_other_are_refused() {
         (options("w16a16", Method::Rtn), "--sparsity"),
         (Options { preprocess: Preprocess::Auto, ..options("w4a16", Method::Awq) }, "leave --preprocess out"),
         (Options { sparsity: sparse("2:4", Prune::Wanda, false), ..options("vq2", Method::Vptq) }, "w16a16 or w4a16"),
-        (Options { sparsity: sparse("2:4", Prune::Wanda, false), layout: Layout::Gptq, ..options("w4a16", Method::Gptq) }, "dense integers"),
+        (
+            Options { sparsity: sparse("2:4", Prune::Wanda, false), layout: Layout::Gptq, ..options("w4a16", Method::Gptq) },
+            "dense integers",
+        ),
         (Options { layout: Layout::Gptq, ..options("vq2", Method::Vptq) }, "dense integers"),
     ];
     for (o, expected) in cases {
@@ -271,4 +275,65 @@ fn what_users_get_wrong_is_said_and_leaves_no_output() {
     write_folder(&dir.path().join("model"), &llama_config(), &tensors);
     let found = failure(dir.path(), Some(&text));
     assert!(found.contains("model.layers.1.mlp.") && found.contains("NaN"), "{found}");
+}
+
+#[test]
+fn a_budget_is_kept_and_spent_where_it_matters() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(&dir.path().join("model"));
+    let text = batch(&[64, 64]);
+    let folder = ModelFolder::open(&dir.path().join("model")).unwrap();
+    let arch = architecture(&folder).unwrap();
+    for (o, budget, name) in [
+        (options("w4a16", Method::GptqBest), 5.0, "integers"),
+        (Options { asymmetric: false, ..options("w4a16", Method::GptqBest) }, 4.2, "symmetric"),
+        (options("vq2", Method::Vptq), 4.5, "vectors"),
+    ] {
+        let forms = allocate(&folder, arch.as_ref(), &o, &text, budget, &mut |_, _| ()).unwrap();
+        assert_eq!(forms.len(), LAYERS * 7);
+        let report = quantized(dir.path(), name, &Options { forms, ..o.clone() }, Some(&text));
+        // Bookkeeping tensors (shapes) are counted beside the budget.
+        let shapes = report.layers.len() as f64 * 128.0 / (LAYERS * 7 * WIDTH * WIDTH) as f64;
+        assert!(report.bits_per_weight <= budget + shapes, "{name}: {} of {budget}", report.bits_per_weight);
+        assert!(report.bits_per_weight > budget - 1.0, "{name}: {} of {budget}", report.bits_per_weight);
+        let chosen: std::collections::BTreeSet<_> = report.layers.iter().map(|l| l.form).collect();
+        assert!(chosen.len() > 1, "{name}: {chosen:?}");
+        let small = allocate(&folder, arch.as_ref(), &o, &text, 1.0, &mut |_, _| ()).unwrap_err().to_string();
+        assert!(small.contains("below the least possible"), "{small}");
+    }
+}
+
+#[test]
+fn silent_channels_and_activations_that_overflow() {
+    let text = batch(&[64, 64]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut tensors = llama_tensors();
+    for name in ["input_layernorm", "post_attention_layernorm"] {
+        tensors.get_mut(&format!("model.layers.0.{name}.weight")).unwrap().1[5] = 0.0;
+    }
+    write_folder(&dir.path().join("model"), &llama_config(), &tensors);
+    let cases = [
+        ("gptq", options("w4a16", Method::GptqBest)),
+        ("aimed", Options { compensate: true, ..options("w4a16", Method::Gptq) }),
+        ("vectors", options("vq3", Method::Vptq)),
+        ("awq", options("w4a16", Method::Awq)),
+        ("smooth", Options { preprocess: Preprocess::Smoothquant, ..options("w8a8", Method::Rtn) }),
+        ("sparse", Options { sparsity: sparse("2:4", Prune::SparseGpt, true), ..options("w4a16", Method::Gptq) }),
+    ];
+    for (name, o) in cases {
+        let report = quantized(dir.path(), name, &o, Some(&text));
+        assert!(report.end_to_end_error.is_some_and(f64::is_finite), "{name}");
+        assert!(output(&dir.path().join(name), &text).iter().all(|v| v.is_finite()), "{name}");
+    }
+    tensors.get_mut("model.layers.0.mlp.up_proj.weight").unwrap().1.iter_mut().for_each(|v| *v *= 1e30);
+    tensors.get_mut("model.layers.0.mlp.gate_proj.weight").unwrap().1.iter_mut().for_each(|v| *v *= 1e30);
+    write_folder(&dir.path().join("model"), &llama_config(), &tensors);
+    for compensate in [false, true] {
+        let folder = ModelFolder::open(&dir.path().join("model")).unwrap();
+        let o = Options { compensate, ..options("w4a16", Method::Gptq) };
+        let (out, work) = (dir.path().join("out"), dir.path().join("work"));
+        let found = quantize(&folder, &o, Some(&text), &out, &work, &mut |_, _| ()).unwrap_err().to_string();
+        assert!(found.contains("model.layers.0.mlp.down_proj") && found.contains("the model overflows on this text"), "{found}");
+        assert!(!out.exists());
+    }
 }

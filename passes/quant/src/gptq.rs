@@ -115,12 +115,21 @@ impl Gptq {
         Gptq { sweeps: 0, ..*self }.run(weight, grid, calibration, Some(kept))
     }
 
-    fn run(&self, weight: Matrix<'_>, grid: Grid, calibration: Option<&Calibration>, kept: Option<&[bool]>) -> Result<Quantized, QuantError> {
+    fn run(
+        &self,
+        weight: Matrix<'_>,
+        grid: Grid,
+        calibration: Option<&Calibration>,
+        kept: Option<&[bool]>,
+    ) -> Result<Quantized, QuantError> {
         check(weight, grid)?;
         let h = hessian::of(calibration, weight.k, self.name())?;
         let dead_channels = hessian::dead(h, weight.k).into_iter().filter(|d| *d).count();
-        let solved =
-            if weight.k <= MAX_F64 { self.solve::<f64>(weight, grid, h, true, kept) } else { self.solve::<f32>(weight, grid, h, true, kept) };
+        let solved = if weight.k <= MAX_F64 {
+            self.solve::<f64>(weight, grid, h, true, kept)
+        } else {
+            self.solve::<f32>(weight, grid, h, true, kept)
+        };
         match solved? {
             Ok(s) => Ok(Quantized {
                 grid,
@@ -131,7 +140,8 @@ impl Gptq {
                 notes: Notes { dead_channels, damping: Some(s.damping), loss: Some(s.loss), fallback: None },
             }),
             Err(damping) => {
-                let masked: Option<Vec<f32>> = kept.map(|kept| weight.data.iter().zip(kept).map(|(w, k)| if *k { *w } else { 0.0 }).collect());
+                let masked: Option<Vec<f32>> =
+                    kept.map(|kept| weight.data.iter().zip(kept).map(|(w, k)| if *k { *w } else { 0.0 }).collect());
                 let mut plain = Rtn.quantize(Matrix { data: masked.as_deref().unwrap_or(weight.data), ..weight }, grid, None)?;
                 let why =
                     format!("rtn: the Hessian is not positive definite even with {damping} of its mean diagonal added; use more text");
@@ -242,9 +252,8 @@ impl<T: Real> Job<'_, T> {
                 row.iter_mut().zip(source).for_each(|(o, v)| *o = T::of(f64::from(*v)));
             }
         }
-        let kept: Option<Vec<bool>> = self.kept.map(|kept| {
-            order.iter().flat_map(|c| kept[c * self.weight.n + self.first..][..width].iter().copied()).collect()
-        });
+        let kept: Option<Vec<bool>> =
+            self.kept.map(|kept| order.iter().flat_map(|c| kept[c * self.weight.n + self.first..][..width].iter().copied()).collect());
         let cost: Vec<T> = (0..k).map(|c| T::of(1.0) / (ut[c * k + c] * ut[c * k + c])).collect();
         let groups = grid.groups(k);
         let mut out = Strip {

@@ -27,7 +27,7 @@ pub struct PerplexityArgs {
     #[arg(long, value_parser = kv_cache::kind)]
     kv: Option<KvKind>,
     /// Tokens (keys) or channels (values) of a cache that share a grid.
-    #[arg(long, default_value_t = 64, requires = "kv", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 32, requires = "kv", value_parser = clap::value_parser!(u32).range(1..))]
     kv_group: u32,
     /// Print JSON.
     #[arg(long)]

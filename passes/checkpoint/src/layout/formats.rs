@@ -198,7 +198,8 @@ impl Formats {
             let v1 = common.layout == Layout::GptqV1;
             let escaped = |name: &String| name.replace('.', "\\.");
             let bits = |f: &Format| f.form.bits() as u8;
-            let own = others.iter().flat_map(|(f, names)| names.iter().map(move |n| (format!("+:{}", escaped(n)), json!({"bits": bits(f)}))));
+            let own =
+                others.iter().flat_map(|(f, names)| names.iter().map(move |n| (format!("+:{}", escaped(n)), json!({"bits": bits(f)}))));
             let left = kept.iter().map(|n| (format!("-:{}", escaped(n)), json!({})));
             return json!({
                 "quant_method": "gptq", "bits": bits(&common), "group_size": common.group.map_or(-1, |g| g as i64), "desc_act": act_order,

@@ -15,6 +15,7 @@ use crate::scheme::WeightForm;
 use crate::statistics::{Capture, Input, Observer, stride, transformed};
 use icd_core::DType;
 use icd_quant::{ActivationAware, Calibration, Matrix, QuantError, Rtn, retarget};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// How far compensation may move a weight: the ridge of [`retarget`], as a fraction of the Hessian's mean diagonal.
@@ -174,7 +175,10 @@ impl Run<'_> {
         let weight = self.weight(spec)?;
         let (k, n, transform) = (spec.k, spec.n, &ground.transform);
         let matrix = Matrix { k, n, data: &weight };
-        let mapped = if transform.is_exact_identity() { weight.clone() } else { transform.map_weight(&weight, n) };
+        let mapped = match transform.is_exact_identity() {
+            true => Cow::Borrowed(&weight),
+            false => Cow::Owned(transform.map_weight(&weight, n)),
+        };
         let bias_name = format!("{}.bias", spec.name);
         let has_bias = self.folder.tensor_type(&bias_name).is_some();
         let (mut aim, mut statistics) = (None, ground.statistics.clone());
@@ -209,7 +213,10 @@ impl Run<'_> {
                 note = Some(format!("{form:?} costs {cost:.3e} of the output, more than {limit:.3e}"));
                 continue;
             }
+            let weight_error = relative_square(&found, &mapped).sqrt();
+            drop(found);
             let mut tensors = self.tensors(spec, &encoded, transform)?;
+            drop(encoded);
             let bits: usize = tensors.values().map(|t| 8 * t.ty().bytes().unwrap_or(0)).sum();
             if let Some(shift) = shift {
                 let stored = self.folder.tensor(&bias_name)?;
@@ -223,7 +230,7 @@ impl Run<'_> {
                 sparse: sparsity.is_some(),
                 bits_per_weight: bits as f64 / (k * n).max(1) as f64,
                 input_map: ground.map.clone(),
-                weight_error: relative_square(&found, &mapped).sqrt(),
+                weight_error,
                 output_error: error,
                 note: note.or(notes.fallback),
             };

@@ -178,10 +178,7 @@ impl Run<'_> {
     fn read_back(&self, finished: &Finished) -> Result<Layer> {
         let spec = &finished.spec;
         let Some((file, _)) = self.store.get(&finished.key) else {
-            return Err(CheckpointError::File {
-                path: self.store.path().into(),
-                what: format!("lost the finished layer '{}'", spec.name),
-            });
+            return Err(CheckpointError::File { path: self.store.path().into(), what: format!("lost the finished layer '{}'", spec.name) });
         };
         let mut layer = Layer::read(&file, &Formats::new(None, self.formats(std::iter::once(finished))), spec)?;
         let bias = format!("{}.bias", spec.name);
