@@ -1,5 +1,6 @@
 //! What a pass reports while it runs: remarks and statistics. Passes reach nothing global.
 
+use crate::Knowledge;
 use icd_core::graph::{Func, Loc, Module, Op, OpKind, Region};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -115,6 +116,8 @@ pub struct PassContext {
     pub remarks: Vec<Remark>,
     /// One entry a pass that ran.
     pub stats: Vec<PassStats>,
+    /// What passes leave for later ones: statistics of activations, weights before they were pruned.
+    pub knowledge: Knowledge,
     pass: String,
     counters: BTreeMap<String, u64>,
     tables: BTreeMap<String, Vec<serde_json::Value>>,

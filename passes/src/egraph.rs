@@ -37,7 +37,9 @@ use icd_core::{
 };
 use roll::Body;
 pub use rules::rules_markdown;
-use rules::{FAMILIES, Limits, Rule, Soundness};
+pub(crate) use fold_weights::digest;
+pub(crate) use rules::Soundness;
+use rules::{FAMILIES, Limits, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 
 choice! {

@@ -6,20 +6,27 @@
 #![forbid(unsafe_code)]
 
 pub mod bind_weights;
+pub mod calibrate;
+mod channels;
 pub mod context;
 pub mod convert;
 pub mod egraph;
 pub mod fuse;
+mod knowledge;
 pub mod mlir;
 pub mod options;
 pub mod pack;
+pub mod permute;
 pub mod quantize;
+pub mod repermute;
 pub mod simplify;
+pub mod sparsify;
 mod table;
 mod verify;
 pub mod weight;
 
 pub use context::{Census, PassContext, PassStats, Remark, RemarkKind};
+pub use knowledge::Knowledge;
 pub use options::{OptionError, OptionInfo};
 pub use table::*;
 pub use verify::{VerifyError, verify};
@@ -49,6 +56,20 @@ pub enum PassError {
         /// Why.
         source: icd_quant::QuantError,
     },
+    /// No statistics could be collected (user input).
+    #[error(transparent)]
+    Calibrate(Box<calibrate::CalibrateError>),
+    /// The pruner failed on a weight (user data or options).
+    #[error("cannot prune weight '{weight}': {source}; run icd-calibrate before if the method needs it")]
+    Prune {
+        /// The weight.
+        weight: String,
+        /// Why.
+        source: icd_quant::QuantError,
+    },
+    /// No order of channels could be searched or checked (user data or options).
+    #[error("cannot permute channels: {0}")]
+    Permute(#[from] icd_permute::PermuteError),
     /// A literal did not fit its type (our bug).
     #[error("constant of the wrong size: {0}")]
     Literal(#[from] icd_core::literal::SizeMismatch),
@@ -65,6 +86,12 @@ pub enum PassError {
 impl From<bind_weights::BindError> for PassError {
     fn from(error: bind_weights::BindError) -> Self {
         PassError::Bind(Box::new(error))
+    }
+}
+
+impl From<calibrate::CalibrateError> for PassError {
+    fn from(error: calibrate::CalibrateError) -> Self {
+        PassError::Calibrate(Box::new(error))
     }
 }
 

@@ -23,6 +23,9 @@ pub enum MlirPassError {
     Export(#[from] ExportError),
 }
 
+/// What passes know of weights, from one pass of a process to the next: MLIR runs each on its own.
+static KNOWLEDGE: Mutex<Option<crate::Knowledge>> = Mutex::new(None);
+
 static REPORT: Mutex<Vec<PassStats>> = Mutex::new(Vec::new());
 
 /// Statistics of the passes that ran through MLIR in this process since the last call, in order.
@@ -39,7 +42,10 @@ pub fn run_on_module(info: &PassInfo, options: &str, module: OperationRef<'_, '_
     let weights = WeightStore::global();
     let mut graph = icd_ir::import(module, weights)?;
     let mut cx = PassContext::new();
-    crate::run(info.flag, &*pass, &mut graph, &mut cx)?;
+    cx.knowledge = KNOWLEDGE.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+    let outcome = crate::run(info.flag, &*pass, &mut graph, &mut cx);
+    *KNOWLEDGE.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::mem::take(&mut cx.knowledge));
+    outcome?;
     icd_ir::export(&graph, module, weights)?;
     REPORT.lock().unwrap_or_else(PoisonError::into_inner).append(&mut cx.stats);
     Ok(cx.remarks)

@@ -15,6 +15,14 @@
 //! *When it fires*: a `dot_general` without batch dimensions, one operand of which is a float constant, possibly transposed, reshaped or
 //! converted on the way, of at least `min-elems` elements. A constant on the left is moved to the right, with a transpose of the result.
 //!
+//! `method=gptq` rounds with the statistics that `icd-calibrate` has left, and fails without them. With `act-order=true` and groups that are not static, the
+//! channels of a group lie anywhere: the codes are stored group after group, and the activations are gathered by an explicit map, which `icd-repermute`
+//! folds away where it can:
+//! ```mlir
+//! %g = icd.channel_map %x {axis = 2, permutation = array<i32: 17, 301, …>}
+//! %1 = icd.quantized_dot %g, %c, %s {bits = 4, group_size = 128}
+//! ```
+//!
 //! *What it never does*: touch embeddings (weights that a gather reads) unless asked; quantize activations; change result types.
 //!
 //! *Cost*: linear in the size of the weights.
@@ -27,10 +35,11 @@ use crate::{
 };
 use icd_core::{
     DType, Literal, TensorType,
-    graph::{Builder, Defs, Dot, Func, Module, Op, OpKind, Patch, QuantizedDot, Region, ValueId, remove_dead, rewrite},
+    graph::{Builder, ChannelMap, Defs, Dot, Func, Module, Op, OpKind, Patch, QuantizedDot, Region, ValueId, remove_dead, rewrite},
 };
-use icd_quant::{Grid, Matrix, Quantizer, Rtn};
-use std::collections::BTreeSet;
+use icd_permute::objective::groups::contiguous;
+use icd_quant::{Gptq, Grid, Matrix, Quantizer, Rtn};
+use std::{collections::BTreeSet, sync::Arc};
 
 choice! {
     /// Bits of weights (`w`) and activations (`a`).
@@ -39,6 +48,14 @@ choice! {
         W8A16 "w8a16" "8-bit weights, activations as they are.",
         W3A16 "w3a16" "3-bit weights, activations as they are.",
         W2A16 "w2a16" "2-bit weights, activations as they are.",
+    }
+}
+
+choice! {
+    /// How codes are chosen.
+    QuantizeMethod {
+        Rtn "rtn" "Each weight to the nearest.",
+        Gptq "gptq" "With the activations' second moments: later channels make up for the rounding of earlier ones.",
     }
 }
 
@@ -143,6 +160,7 @@ impl Quantize {
         else {
             return Ok(None);
         };
+        let statistics = cx.knowledge.statistics(&weight.literal).cloned();
         let mut missed = |why: String| {
             cx.remark(RemarkKind::Missed, func_name, op, format!("weight '{}' stays as it is: {why}", weight.name()));
             Ok(None)
@@ -167,10 +185,20 @@ impl Quantize {
         let group_size = if self.options.group == 0 { k } else { self.options.group.min(k) };
         let grid = Grid { bits: self.options.scheme.bits(), group_size, asymmetric: self.options.asym };
         let matrix = Matrix { k, n, data: &data };
-        let quantizer: &dyn Quantizer = &Rtn;
-        let quantized = match quantizer.quantize(matrix, grid, None) {
+        let gptq = Gptq {
+            act_order: self.options.act_order,
+            static_groups: self.options.static_groups,
+            search: self.options.search,
+            sweeps: self.options.sweeps,
+            ..Gptq::default()
+        };
+        let (quantizer, statistics): (&dyn Quantizer, _) = match self.options.method {
+            QuantizeMethod::Rtn => (&Rtn, None),
+            QuantizeMethod::Gptq => (&gptq, statistics),
+        };
+        let quantized = match quantizer.quantize(matrix, grid, statistics.as_deref()) {
             Ok(q) => q,
-            Err(e @ icd_quant::QuantError::Argument(_)) => return Err(PassError::Quantize { weight: weight.name().into(), source: e }),
+            Err(e @ (icd_quant::QuantError::Argument(_) | icd_quant::QuantError::Calibration { .. })) => return Err(PassError::Quantize { weight: weight.name().into(), source: e }),
             Err(e) => return missed(e.to_string()),
         };
         let error = quantized.error(matrix);
@@ -189,7 +217,13 @@ impl Quantize {
             None => l,
         };
         let scale_bytes: Vec<u8> = quantized.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-        let codes = name(Literal::from_bytes(TensorType::new(code_type, [k, n]), quantized.codes)?, "codes");
+        // Groups that lie scattered are stored one after another, and the activations are gathered in that order.
+        let order = quantized.group_of.as_deref().map(contiguous).filter(|p| !p.order().is_sorted());
+        let codes = match &order {
+            Some(p) => p.apply_to_rows(&quantized.codes, n)?,
+            None => quantized.codes,
+        };
+        let codes = name(Literal::from_bytes(TensorType::new(code_type, [k, n]), codes)?, "codes");
         let scales = name(Literal::from_bytes(TensorType::new(DType::F16, [groups, n]), scale_bytes)?, "scales");
         let zeros = match quantized.zeros {
             Some(z) => Some(name(Literal::from_bytes(TensorType::new(zero_type, [groups, n]), z)?, "zeros")),
@@ -197,7 +231,8 @@ impl Quantize {
         };
         let row = serde_json::json!({
             "function": func_name, "weight": weight.name(), "k": k, "n": n, "bits": grid.bits, "group": group_size, "asymmetric": grid.asymmetric,
-            "quantizer": quantizer.name(), "relative_error": error.relative, "max_abs_error": error.max_abs,
+            "quantizer": quantizer.name(), "gathered": order.is_some(), "loss": quantized.notes.loss, "fallback": quantized.notes.fallback,
+            "relative_error": error.relative, "max_abs_error": error.max_abs,
             "bytes_before": weight.literal.ty().bytes(), "bytes_after": (k * n * usize::from(grid.bits)).div_ceil(8) + groups * n * 2,
         });
         cx.row("layers", row);
@@ -210,12 +245,12 @@ impl Quantize {
         );
         cx.remark(RemarkKind::Applied, func_name, op, message);
         let kind = QuantizedDot { bits: grid.bits, group_size, zeros: zeros.is_some() };
-        Ok(build(func, op, x, &product, kind, codes, scales, zeros))
+        Ok(build(func, op, x, &product, kind, codes, scales, zeros, order.map(|p| p.order().into())))
     }
 }
 
 /// `pattern` is a name, or a prefix ending in `*`.
-fn matches_name(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches_name(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
 }
 
@@ -229,6 +264,7 @@ fn build(
     codes: Literal,
     scales: Literal,
     zeros: Option<Literal>,
+    gathered: Option<Arc<[u32]>>,
 ) -> Option<Patch> {
     let x_ty = func.tensor(x)?.clone();
     let result_ty = func.tensor(*op.results.first()?)?.clone();
@@ -237,12 +273,16 @@ fn build(
     let mut x = x;
     if !product.x_order.is_sorted() {
         let dims = product.x_order.iter().map(|&d| x_ty.dims.get(d).copied()).collect::<Option<_>>()?;
-        x = b.op(OpKind::Transpose { permutation: product.x_order.clone() }, &[x], TensorType { dims, ..x_ty });
+        x = b.op(OpKind::Transpose { permutation: product.x_order.clone() }, &[x], TensorType { dims, ..x_ty.clone() });
     }
     let signed = |v: &[usize]| v.iter().map(|&d| d as i64).collect::<Vec<_>>();
     let mut x_dims = signed(&product.x_free);
     x_dims.push(product.k as i64);
-    x = b.reshape(x, x_dims);
+    x = b.reshape(x, x_dims.clone());
+    if let Some(p) = gathered {
+        let ty = TensorType { dims: x_dims, ..x_ty };
+        x = b.op(OpKind::ChannelMap { axis: product.x_free.len(), map: ChannelMap::Permutation(p) }, &[x], ty);
+    }
     let mut operands = vec![x, b.constant(codes), b.constant(scales)];
     operands.extend(zeros.map(|z| b.constant(z)));
     let mut flat = signed(&product.x_free);

@@ -6,7 +6,10 @@ use crate::{
     egraph::Target,
     options::{self, Names, OptionError, OptionInfo, OptionValue},
     pack::PackArch,
-    quantize::Scheme,
+    permute::{Objective, Scope},
+    quantize::{QuantizeMethod, Scheme},
+    repermute::After,
+    sparsify::{PruneMethod, SparsePattern},
 };
 use std::sync::LazyLock;
 
@@ -99,11 +102,39 @@ passes! {
         max_fold_bytes: usize = 65536, "largest constant that folding may create, unless it shrinks the data";
         inline: bool = true, "inline function calls and composites";
     }
+    calibrate::Calibrate(CalibrateOptions) => "icd-calibrate", "run the program on sample inputs and keep statistics of what products read, for later passes", {
+        file: Names = Names::default(), "the safetensors file with input.0, input.1 …";
+        samples: usize = 0, "how many samples to run; 0 for all";
+        hessian: bool = true, "keep second moments too, which gptq and sparsegpt need";
+    }
+    permute::Permute(PermuteOptions) => "icd-permute", "give channels an order that a following transform gains from, folded into constant weights", {
+        objective: Objective = Objective::TwoFour, "what the order is good for";
+        scope: Scope = Scope::Free, "which index spaces";
+        group: usize = 128, "channels of a quantization group, for objective=group";
+        steps: usize = 0, "effort of the search; 0 for what takes seconds";
+        seed: usize = 0, "of objective=random";
+    }
+    sparsify::Sparsify(SparsifyOptions) => "icd-sparsify", "prune the constant weights of matrix products in a pattern along the input channels", {
+        pattern: SparsePattern = SparsePattern::TwoFour, "which weights may stay";
+        method: PruneMethod = PruneMethod::Magnitude, "how they are chosen; wanda and sparsegpt need icd-calibrate before";
+        sweeps: usize = 3, "rounds of descent of sparsegpt";
+        min_elems: usize = 4096, "leave smaller weights alone";
+        skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";
+    }
+    repermute::Repermute(RepermuteOptions) => "icd-repermute", "move channels again after a transform: fold gathers that it left, prune better what it pruned", {
+        objective: After = After::Auto, "what to improve";
+        steps: usize = 0, "effort of the search; 0 for what takes seconds";
+    }
     quantize::Quantize(QuantizeOptions) => "icd-quantize", "quantize the constant weights of matrix products, group by group", {
         scheme: Scheme = Scheme::W4A16, "bits of weights and activations";
         group: usize = 128, "input channels that share a scale; 0 for one scale a column";
         asym: bool = false, "store a zero point beside each scale";
         min_elems: usize = 4096, "leave smaller weights alone";
+        method: QuantizeMethod = QuantizeMethod::Rtn, "how codes are chosen; gptq needs icd-calibrate before";
+        act_order: bool = false, "gptq: round channels of large activations first";
+        static_groups: bool = false, "gptq: groups are neighbours, with act-order too";
+        search: bool = false, "gptq: search narrower ranges";
+        sweeps: usize = 0, "gptq: rounds of descent behind it";
         embeddings: bool = false, "also quantize weights that a gather reads";
         skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";
     }
@@ -160,6 +191,9 @@ pub fn markdown() -> String {
     out += "\n## Rules of `icd-egraph`\n\n";
     out += "`exact` rules keep every bit; `reorders` rules change the order of a sum; `reassociates` rules move roundings and need `reassociate=true`.\n\n";
     out += &crate::egraph::rules_markdown();
+    out += "\n## Rules of channel spaces\n\n";
+    out += "Which dimensions carry one order, for `icd-permute` and `icd-repermute`; what no rule covers is pinned. P stands for a permutation.\n\n";
+    out += &crate::channels::rules_markdown();
     out
 }
 

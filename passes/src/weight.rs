@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use icd_core::{
     DType, Literal,
-    graph::{Defs, Func, OpKind, ValueId},
+    graph::{Defs, Func, Op, OpKind, ValueId},
 };
 
 /// A step between a stored weight and its use.
@@ -31,10 +31,15 @@ pub struct Weight {
 impl Weight {
     /// The weight behind `v`; `None` if `v` is no float constant seen through reshapes, transposes and float converts.
     pub fn find(v: ValueId, defs: &Defs, func: &Func) -> Option<Self> {
+        Self::find_by(v, &|v| defs.get(v), func)
+    }
+
+    /// The same with any way to look up the operation that defines a value.
+    pub fn find_by<'a>(v: ValueId, defs: &impl Fn(ValueId) -> Option<&'a Op>, func: &Func) -> Option<Self> {
         let mut steps = Vec::new();
         let mut at = v;
         loop {
-            let op = defs.get(at)?;
+            let op = defs(at)?;
             let ty = func.tensor(at)?;
             match &op.kind {
                 OpKind::Constant(l) if l.ty().dtype.is_float() && l.ty().quant.is_none() => {

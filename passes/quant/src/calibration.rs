@@ -134,6 +134,18 @@ impl Calibration {
         Ok(())
     }
 
+    /// The statistics of a layer whose channel `i` is channel `order[i]` of this one. `None` unless `order` names each channel once.
+    pub fn permuted(&self, order: &[usize]) -> Option<Self> {
+        let k = self.k;
+        let mut seen = vec![false; k];
+        if order.len() != k || !order.iter().all(|&c| seen.get_mut(c).is_some_and(|s| !std::mem::replace(s, true))) {
+            return None;
+        }
+        let both = |m: &Option<Vec<f32>>| m.as_ref().map(|m| order.iter().flat_map(|&i| order.iter().map(move |&j| m[i * k + j])).collect());
+        let channels = order.iter().map(|&c| self.channels[c]).collect();
+        Some(Self { k, tokens: self.tokens, hessian: both(&self.hessian), cross: both(&self.cross), channels })
+    }
+
     /// Input channels.
     pub fn k(&self) -> usize {
         self.k
@@ -336,6 +348,22 @@ mod tests {
         assert!(Calibration::with_reference(1).observe(&[1.0]).is_err());
         assert!(Calibration::from_hessian(vec![f32::NAN], 1, 1).is_err());
         assert!(Calibration::from_hessian(vec![1.0; 3], 2, 1).is_err());
+    }
+
+    #[test]
+    fn permuted_statistics_are_those_of_permuted_rows() {
+        let (k, n) = (9, 40);
+        let rows = noise(n * k, 11);
+        let order: Vec<usize> = (0..k).map(|i| (4 * i + 2) % k).collect();
+        let moved: Vec<f32> = rows.chunks(k).flat_map(|row| order.iter().map(|&c| row[c])).collect();
+        let (mut a, mut b) = (Calibration::new(k), Calibration::new(k));
+        a.observe(&rows).unwrap();
+        b.observe(&moved).unwrap();
+        let a = a.permuted(&order).unwrap();
+        assert_eq!((a.mean(), a.mean_abs(), a.max_abs(), a.mean_square()), (b.mean(), b.mean_abs(), b.max_abs(), b.mean_square()));
+        let near = |x: &f32, y: &f32| (x - y).abs() <= 1e-6;
+        assert!(a.hessian().unwrap().iter().zip(b.hessian().unwrap()).all(|(x, y)| near(x, y)));
+        assert!(a.permuted(&[0; 9]).is_none() && a.permuted(&[0]).is_none() && a.permuted(&[9, 1, 2, 3, 4, 5, 6, 7, 8]).is_none());
     }
 
     #[test]

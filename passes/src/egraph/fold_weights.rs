@@ -46,7 +46,7 @@ fn bytemuck(p: &[u32]) -> Vec<u8> {
 }
 
 /// `.kind-xxxxxxxx` with a hash of what was done.
-fn digest(kind: &str, bytes: Vec<u8>) -> String {
+pub(crate) fn digest(kind: &str, bytes: Vec<u8>) -> String {
     let hash = icd_core::Literal::from_bytes(TensorType::new(icd_core::DType::U8, [bytes.len()]), bytes)
         .map(|l| l.content_hash().to_hex().to_string());
     format!(".{kind}-{}", hash.unwrap_or_default().get(..8).unwrap_or(""))
