@@ -12,7 +12,7 @@ pub(crate) enum Site {
     Read(usize, usize, usize),
     /// A result of the function.
     Returned(usize, usize),
-    /// An argument or result of an inner region, around which no map can be put.
+    /// Where no map can be put: an argument or result of an inner region, or values that are no floats.
     Inner,
 }
 
@@ -74,14 +74,14 @@ impl<'f> Linker<'f> {
         let func = self.func;
         for p in &func.params {
             for d in 0..self.rank(p.value) {
-                self.pin(self.value(p.value)[d], format!("it is dimension {d} of parameter %{}", p.value.0), Site::Made(p.value, d));
+                self.pin(self.value(p.value)[d], format!("it is dimension {d} of parameter %{}", p.value.0), Site::Made(p.value, d), p.value);
             }
         }
         self.region(&func.body);
         for (i, &v) in func.body.results.iter().enumerate() {
             for d in 0..self.rank(v) {
                 let space = self.read(v)[d];
-                self.pin(space, format!("it is dimension {d} of result {i}"), Site::Returned(i, d));
+                self.pin(space, format!("it is dimension {d} of result {i}"), Site::Returned(i, d), v);
             }
         }
     }
@@ -150,28 +150,37 @@ impl<'f> Linker<'f> {
         }
     }
 
+    /// Maps are for floats: elsewhere none can be put.
+    fn open(&self, site: Site, v: ValueId) -> Site {
+        if self.func.tensor(v).is_some_and(|t| t.dtype.is_float()) { site } else { Site::Inner }
+    }
+
     fn sites(&self, op: &Op) -> Vec<Site> {
-        let reads =
-            op.operands.iter().enumerate().flat_map(|(i, v)| (0..self.rank(*v)).map(move |d| (i, d))).map(|(i, d)| Site::Read(self.op, i, d));
-        let made = op.results.iter().flat_map(|v| (0..self.rank(*v)).map(|d| Site::Made(*v, d)));
+        let dims = |v: &ValueId| 0..self.rank(*v);
+        let read = |(i, v): (usize, &ValueId)| dims(v).map(move |d| (Site::Read(self.op, i, d), *v)).collect::<Vec<_>>();
+        let reads = op.operands.iter().enumerate().flat_map(read).map(|(site, v)| self.open(site, v));
+        let made = op.results.iter().flat_map(|v| dims(v).map(|d| self.open(Site::Made(*v, d), *v)));
         reads.chain(made).collect()
     }
 
-    fn pin(&mut self, space: Option<Space>, reason: String, site: Site) {
+    /// A pin at `site`, where `v` is seen.
+    fn pin(&mut self, space: Option<Space>, reason: String, site: Site, v: ValueId) {
+        let site = self.open(site, v);
         self.pins.extend(space.map(|space| Pin { space, reason, site }));
     }
 
     /// Fixes dimension `d` of operand `i`.
     pub(crate) fn pin_operand(&mut self, op: &Op, i: usize, d: usize, why: &str) {
-        let space = self.operand(op, i).get(d).copied().flatten();
-        self.pin(space, format!("{} reads it: {why}", op.kind.name()), Site::Read(self.op, i, d));
+        let Some(&v) = op.operands.get(i) else { return };
+        let space = self.read(v).get(d).copied().flatten();
+        self.pin(space, format!("{} reads it: {why}", op.kind.name()), Site::Read(self.op, i, d), v);
     }
 
     /// Fixes dimension `d` of result `i`.
     pub(crate) fn pin_result(&mut self, op: &Op, i: usize, d: usize, why: &str) {
         let space = self.result(op, i).get(d).copied().flatten();
         let Some(&v) = op.results.get(i) else { return };
-        self.pin(space, format!("{} makes it: {why}", op.kind.name()), Site::Made(v, d));
+        self.pin(space, format!("{} makes it: {why}", op.kind.name()), Site::Made(v, d), v);
     }
 
     /// Fixes every dimension of every operand and result, those of inner regions' arguments and results too.
@@ -186,7 +195,7 @@ impl<'f> Linker<'f> {
             for &v in region.args.iter().chain(&region.results) {
                 for d in 0..self.rank(v) {
                     let space = self.read(v)[d];
-                    self.pin(space, format!("{} holds it: {why}", op.kind.name()), Site::Inner);
+                    self.pin(space, format!("{} holds it: {why}", op.kind.name()), Site::Inner, v);
                 }
             }
         }

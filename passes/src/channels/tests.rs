@@ -401,7 +401,7 @@ impl Program {
         let n = dims[axis];
         let map = match self.below(4) {
             // Sizes whose factor 1/√n is a power of two.
-            3 if n == 1 || n.is_multiple_of(4) => ChannelMap::Hadamard { block: n.min(4), seed: 1 },
+            3 if n == 1 || n > 0 && n.is_multiple_of(4) => ChannelMap::Hadamard { block: n.min(4), seed: 0 },
             0 => ChannelMap::Scale((0..n).map(|_| [1.0, -1.0, 2.0][self.below(3)]).collect()),
             _ => ChannelMap::Permutation(self.permutation(n).order().into()),
         };
@@ -470,7 +470,9 @@ fn program(family: &str, seed: u64) -> Module {
         };
         // A product may use the last free dimension up.
         if p.dims(next).len() > 1 && p.dims(next).iter().product::<usize>() <= 1 << 12 {
-            v = next;
+            // Keeps every sum an integer that f32 holds.
+            let (low, high) = (p.scalar(-4.0), p.scalar(4.0));
+            v = p.op(OpKind::Clamp, &[low, next, high], f32s(&p.dims(next)));
         }
     }
     let dims = p.dims(v);

@@ -165,9 +165,9 @@ fn windowed(cx: &mut Linker<'_>, op: &Op, part: usize, whole: Option<usize>) {
                 cx.pin_result(op, 0, d, WHY);
             }
             (false, Some(_)) => {
-                cx.group(op, &[from[d], to[d]]);
                 cx.pin_operand(op, 0, d, WHY);
                 cx.pin_operand(op, part, d, WHY);
+                cx.pin_result(op, 0, d, WHY);
             }
         }
     }

@@ -38,9 +38,9 @@ fn quantized(cx: &mut Linker<'_>, op: &Op) {
         cx.equal(op, a, b);
     }
     if !k.is_multiple_of(q.group_size) {
-        cx.pin_operand(op, 1, 0, "its last group is short");
-        cx.group(op, &[whole]);
-        return (2..op.operands.len()).for_each(|i| cx.pin_operand(op, i, 0, "its last group is short"));
+        const WHY: &str = "its last group is short";
+        cx.pin_operand(op, 0, last, WHY);
+        return (1..op.operands.len()).for_each(|i| cx.pin_operand(op, i, 0, WHY));
     }
     let (groups, within) = (cx.forest.leaf(k / q.group_size), cx.forest.leaf(q.group_size));
     let product = cx.forest.product(vec![groups, within]);
