@@ -111,7 +111,8 @@ impl Calibrate {
         let all = inputs.iter().map(|(count, ..)| *count).max().unwrap_or(1);
         let samples = if self.options.samples == 0 { all } else { all.min(self.options.samples) };
         for sample in 0..samples {
-            let values: Vec<Value> = inputs.iter().map(|(_, ty, l)| Ok(Value::Tensor(slice(l, ty, sample)?))).collect::<Result<_, WeightError>>()?;
+            let values: Vec<Value> =
+                inputs.iter().map(|(_, ty, l)| Ok(Value::Tensor(slice(l, ty, sample)?))).collect::<Result<_, WeightError>>()?;
             for (p, v) in func.params.iter().zip(&values) {
                 if let Value::Tensor(l) = v {
                     collectors.see(p.value, l);
@@ -141,7 +142,8 @@ fn inputs(func: &Func, file: &WeightFile, path: &str) -> Result<Vec<(usize, Tens
     for (i, p) in func.params.iter().enumerate() {
         let name = format!("input.{i}");
         let literal = file.tensor(&name)?.clone();
-        let wrong = |wanted: String| CalibrateError::Type { file: path.into(), name: name.clone(), found: literal.ty().to_string(), wanted };
+        let wrong =
+            |wanted: String| CalibrateError::Type { file: path.into(), name: name.clone(), found: literal.ty().to_string(), wanted };
         let ty = func.tensor(p.value).ok_or_else(|| wrong("no tensor".into()))?;
         let samples = match literal.ty().dims.split_first() {
             _ if literal.ty() == ty => 1,
@@ -160,8 +162,11 @@ fn slice(all: &Literal, ty: &TensorType, sample: usize) -> Result<Literal, Weigh
     let bytes = all.to_bytes();
     let size = ty.bytes().unwrap_or(0);
     let part = bytes.get(sample * size..(sample + 1) * size).unwrap_or(&[]);
-    Literal::from_bytes(ty.clone(), part)
-        .map_err(|e| WeightError::Tensor { path: Default::default(), tensor: "input".into(), what: e.to_string() })
+    Literal::from_bytes(ty.clone(), part).map_err(|e| WeightError::Tensor {
+        path: Default::default(),
+        tensor: "input".into(),
+        what: e.to_string(),
+    })
 }
 
 /// Statistics of the rows that one or more products read.

@@ -27,8 +27,8 @@ mod tests;
 
 pub(crate) use forest::{Expr, Space};
 use icd_core::graph::{Func, ValueId};
-use linker::{Linker, Pin};
 pub(crate) use linker::Site;
+use linker::{Linker, Pin};
 pub(crate) use rules::markdown as rules_markdown;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -31,14 +31,14 @@ mod terms;
 mod rule_tests;
 
 use crate::{EgraphOptions, Pass, PassContext, PassError, options::choice, simplify::simplify_func};
+pub(crate) use fold_weights::digest;
 use icd_core::{
     cost::Machine,
     graph::{Func, Module, Region, ValueId, remove_dead},
 };
 use roll::Body;
-pub use rules::rules_markdown;
-pub(crate) use fold_weights::digest;
 pub(crate) use rules::Soundness;
+pub use rules::rules_markdown;
 use rules::{FAMILIES, Limits, Rule};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -198,7 +198,9 @@ impl Quantize {
         };
         let quantized = match quantizer.quantize(matrix, grid, statistics.as_deref()) {
             Ok(q) => q,
-            Err(e @ (icd_quant::QuantError::Argument(_) | icd_quant::QuantError::Calibration { .. })) => return Err(PassError::Quantize { weight: weight.name().into(), source: e }),
+            Err(e @ (icd_quant::QuantError::Argument(_) | icd_quant::QuantError::Calibration { .. })) => {
+                return Err(PassError::Quantize { weight: weight.name().into(), source: e });
+            }
             Err(e) => return missed(e.to_string()),
         };
         let error = quantized.error(matrix);

@@ -124,9 +124,8 @@ pub(crate) fn prune(func: &mut Func, p: &Product, options: &SparsifyOptions, cx:
     let (pattern, suffix) = options.pattern.pattern();
     let statistics = cx.knowledge.statistics(&p.weight.literal).cloned();
     let matrix = Matrix { k: p.k, n: p.n, data: &data };
-    let sparse = method
-        .sparsify(matrix, pattern, statistics.as_deref())
-        .map_err(|source| PassError::Prune { weight: p.name().into(), source })?;
+    let sparse =
+        method.sparsify(matrix, pattern, statistics.as_deref()).map_err(|source| PassError::Prune { weight: p.name().into(), source })?;
     let sum = |w: &[f32]| w.iter().map(|v| f64::from(v.abs())).sum::<f64>();
     let kept: f64 = data.iter().zip(&sparse.kept).filter(|(_, kept)| **kept).map(|(v, _)| f64::from(v.abs())).sum();
     cx.row(

@@ -235,7 +235,10 @@ fn orders_do_not_depend_on_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut m = encoder(21, 1, 6, 2, 8, 2, false);
-            run_passes(&mut m, &[("icd-simplify", ""), ("icd-permute", "steps=30"), ("icd-sparsify", "min-elems=16"), ("icd-repermute", "steps=30")]);
+            run_passes(
+                &mut m,
+                &[("icd-simplify", ""), ("icd-permute", "steps=30"), ("icd-sparsify", "min-elems=16"), ("icd-repermute", "steps=30")],
+            );
             constants(&m).iter().map(|l| l.content_hash()).collect::<Vec<_>>()
         })
     };

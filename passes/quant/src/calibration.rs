@@ -141,7 +141,8 @@ impl Calibration {
         if order.len() != k || !order.iter().all(|&c| seen.get_mut(c).is_some_and(|s| !std::mem::replace(s, true))) {
             return None;
         }
-        let both = |m: &Option<Vec<f32>>| m.as_ref().map(|m| order.iter().flat_map(|&i| order.iter().map(move |&j| m[i * k + j])).collect());
+        let both =
+            |m: &Option<Vec<f32>>| m.as_ref().map(|m| order.iter().flat_map(|&i| order.iter().map(move |&j| m[i * k + j])).collect());
         let channels = order.iter().map(|&c| self.channels[c]).collect();
         Some(Self { k, tokens: self.tokens, hessian: both(&self.hessian), cross: both(&self.cross), channels })
     }

@@ -152,7 +152,8 @@ impl Folder<'_> {
 
     /// Changes one operation; `false` if it vanishes. `read` are its operands as they were.
     fn operation(&mut self, op: &mut Op, read: &[ValueId]) -> Result<bool, PassError> {
-        let (OpKind::Constant(_) | OpKind::ChannelMap { .. } | OpKind::ChannelUnmap { .. }, &[y]) = (&op.kind, op.results.as_slice()) else {
+        let (OpKind::Constant(_) | OpKind::ChannelMap { .. } | OpKind::ChannelUnmap { .. }, &[y]) = (&op.kind, op.results.as_slice())
+        else {
             return Ok(true);
         };
         let (axis, map, inverse) = match &op.kind {
@@ -181,7 +182,7 @@ impl Folder<'_> {
                 let before: Vec<u32> = if inverse { inverted(p) } else { p.to_vec() };
                 (before != changed).then(|| OpKind::ChannelMap { axis, map: ChannelMap::Permutation(changed.into()) })
             }
-            ChannelMap::Scale(s) => part(x).and_then(|e| table(&[Some(e)], &[s.len()], self.orders)).map(|table| {
+            ChannelMap::Scale(s) => part(y).and_then(|e| table(&[Some(e)], &[s.len()], self.orders)).map(|table| {
                 let map = ChannelMap::Scale(table.iter().map(|&i| s[i]).collect());
                 if inverse { OpKind::ChannelUnmap { axis, map } } else { OpKind::ChannelMap { axis, map } }
             }),

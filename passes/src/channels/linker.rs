@@ -74,7 +74,12 @@ impl<'f> Linker<'f> {
         let func = self.func;
         for p in &func.params {
             for d in 0..self.rank(p.value) {
-                self.pin(self.value(p.value)[d], format!("it is dimension {d} of parameter %{}", p.value.0), Site::Made(p.value, d), p.value);
+                self.pin(
+                    self.value(p.value)[d],
+                    format!("it is dimension {d} of parameter %{}", p.value.0),
+                    Site::Made(p.value, d),
+                    p.value,
+                );
             }
         }
         self.region(&func.body);

@@ -1,6 +1,9 @@
 //! Matrix products with constant weights, and what a variable means to them: which rows of the weight it moves.
 
-use super::{Channels, Expr, Space, fold::{Orders, collect, replaced, table}};
+use super::{
+    Channels, Expr, Space,
+    fold::{Orders, collect, replaced, table},
+};
 use crate::{
     PassError,
     simplify::free_dims,
@@ -93,7 +96,20 @@ fn product(func: &Func, channels: &Channels, defs: &BTreeMap<ValueId, &Op>, numb
     let n = free.iter().map(|&f| shape.get(f).copied()).product::<Option<usize>>()?;
     let k = sizes.iter().product();
     let order = contract.iter().copied().chain(free).collect();
-    Some(Product { op: number, loc: op.loc, input, input_order, used: w, used_type: func.tensor(w)?.clone(), weight, contracting, sizes, order, k, n })
+    Some(Product {
+        op: number,
+        loc: op.loc,
+        input,
+        input_order,
+        used: w,
+        used_type: func.tensor(w)?.clone(),
+        weight,
+        contracting,
+        sizes,
+        order,
+        k,
+        n,
+    })
 }
 
 impl Product {
@@ -174,9 +190,8 @@ impl Product {
             if own.next().is_some() {
                 return None;
             }
-            let context = contexts
-                .iter()
-                .fold(0, |all, (s, size)| all * size + coordinates.iter().find(|(c, _)| c == s).map_or(0, |(_, i)| *i));
+            let context =
+                contexts.iter().fold(0, |all, (s, size)| all * size + coordinates.iter().find(|(c, _)| c == s).map_or(0, |(_, i)| *i));
             found.entry((first, context)).or_default().push((at, flat));
         }
         found

@@ -52,9 +52,7 @@ fn of(func: &Func, op: &Op, known: &[Vec<bool>]) -> Option<Vec<bool>> {
             kept.iter().map(|&d| (0..inputs).all(|i| operand(i).is_some_and(|k| k.get(d) == Some(&true)))).collect()
         }
         kind if kind.is_elementwise() => (0..rank)
-            .map(|d| {
-                (0..op.operands.len()).all(|i| operand(i).is_some_and(|k| k.is_empty() || k.len() == rank && k.get(d) == Some(&true)))
-            })
+            .map(|d| (0..op.operands.len()).all(|i| operand(i).is_some_and(|k| k.is_empty() || k.len() == rank && k.get(d) == Some(&true))))
             .collect(),
         _ => return None,
     })

@@ -38,7 +38,12 @@ fn convolution(cx: &mut Linker<'_>, op: &Op, c: &Convolution) {
         cx.group(op, &[at(&kernel, d.kernel_output_feature), at(&to, d.output_feature)]);
         return;
     }
-    if inputs != groups * inner || !outputs.is_multiple_of(groups) || cx.size(y, d.output_feature) != Some(outputs) || outputs == 0 || inner == 0 {
+    if inputs != groups * inner
+        || !outputs.is_multiple_of(groups)
+        || cx.size(y, d.output_feature) != Some(outputs)
+        || outputs == 0
+        || inner == 0
+    {
         return cx.pin_all(op, "its groups do not fit its features");
     }
     let group = cx.forest.leaf(groups);
@@ -46,7 +51,9 @@ fn convolution(cx: &mut Linker<'_>, op: &Op, c: &Convolution) {
     let input = cx.forest.product([Some(group), within].into_iter().flatten().collect());
     let filters = (outputs > groups).then(|| cx.forest.leaf(outputs / groups));
     let output = cx.forest.product([Some(group), filters].into_iter().flatten().collect());
-    for (whole, part) in [(at(&from, d.input_feature), input), (at(&kernel, d.kernel_output_feature), output), (at(&to, d.output_feature), output)] {
+    for (whole, part) in
+        [(at(&from, d.input_feature), input), (at(&kernel, d.kernel_output_feature), output), (at(&to, d.output_feature), output)]
+    {
         if let Some(whole) = whole {
             cx.equal(op, whole, part);
         }

@@ -4,16 +4,14 @@ use super::Rule;
 use crate::{channels::linker::Linker, egraph::Soundness};
 use icd_core::graph::{Op, OpKind};
 
-pub(super) const RULES: &[Rule] = &[
-    Rule {
-        name: "quantized-dot",
-        theorem: "(x P) Q(P⁻¹ codes, scales) = x Q(codes, scales) where P moves channels inside of groups, or groups with their scales; \
+pub(super) const RULES: &[Rule] = &[Rule {
+    name: "quantized-dot",
+    theorem: "(x P) Q(P⁻¹ codes, scales) = x Q(codes, scales) where P moves channels inside of groups, or groups with their scales; \
                   output channels as in a product",
-        soundness: Soundness::Reorders,
-        applies: |op| matches!(op.kind, OpKind::QuantizedDot(_)),
-        link: quantized,
-    },
-];
+    soundness: Soundness::Reorders,
+    applies: |op| matches!(op.kind, OpKind::QuantizedDot(_)),
+    link: quantized,
+}];
 
 fn quantized(cx: &mut Linker<'_>, op: &Op) {
     let OpKind::QuantizedDot(q) = &op.kind else { return };

@@ -40,7 +40,8 @@ pub(super) const RULES: &[Rule] = &[
             let parts: Vec<_> = (0..inputs).map(|i| cx.operand(op, i)).collect();
             let results: Vec<_> = (0..op.results.len()).map(|i| cx.result(op, i)).collect();
             for d in 0..parts.first().map_or(0, Vec::len) {
-                let one = [&w.dimensions, &w.strides, &w.base_dilations, &w.window_dilations].iter().all(|v| v.get(d).is_none_or(|n| *n == 1));
+                let one =
+                    [&w.dimensions, &w.strides, &w.base_dilations, &w.window_dilations].iter().all(|v| v.get(d).is_none_or(|n| *n == 1));
                 if one && w.padding.get(d).is_none_or(|p| *p == (0, 0)) {
                     let together: Vec<_> = parts.iter().chain(&results).map(|p| p.get(d).copied().flatten()).collect();
                     cx.group(op, &together);
