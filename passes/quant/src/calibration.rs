@@ -144,7 +144,8 @@ impl Calibration {
         let both =
             |m: &Option<Vec<f32>>| m.as_ref().map(|m| order.iter().flat_map(|&i| order.iter().map(move |&j| m[i * k + j])).collect());
         let channels = order.iter().map(|&c| self.channels[c]).collect();
-        Some(Self { k, tokens: self.tokens, hessian: both(&self.hessian), cross: both(&self.cross), channels })
+        let reference = order.iter().filter_map(|&c| self.reference.get(c).copied()).collect();
+        Some(Self { k, tokens: self.tokens, hessian: both(&self.hessian), cross: both(&self.cross), channels, reference })
     }
 
     /// Input channels.
