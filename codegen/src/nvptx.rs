@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_mma;
+mod attention_split;
 mod dot;
 mod dot_simt;
 mod dot_split;

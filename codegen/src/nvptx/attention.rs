@@ -6,6 +6,7 @@
 
 use super::{
     attention_mma::{Rows, Shape},
+    attention_split,
     view::{Defs, View},
 };
 use icd_core::{
@@ -141,7 +142,7 @@ impl Attention<'_> {
         if k.dtype != q.dtype || v.dtype != q.dtype {
             return None;
         }
-        let shape = Shape {
+        let mut shape = Shape {
             arch,
             dtype: q.dtype,
             out_dtype: self.out.dtype,
@@ -154,7 +155,10 @@ impl Attention<'_> {
             k: rows(k)?,
             v: rows(v)?,
             out: rows(&self.out)?,
+            splits: 1,
         };
+        let [tiles, heads, _] = shape.grid();
+        shape.splits = attention_split::splits(tiles * heads, shape.keys);
         let float = [self.scores, self.masked]
             .iter()
             .all(|v| func.tensor(*v).is_some_and(|t| t.dtype.is_float() && t.dtype != icd_core::DType::F64));

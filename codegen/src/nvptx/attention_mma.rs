@@ -15,7 +15,10 @@
 //! column block `j` is feature `c·w + j`, so a lane reads `w` consecutive features of each of its keys, and owns `2w` consecutive ones of the result.
 //! Scores leave the first product in the places where the second wants probabilities. No transpose, no shared memory in the loop.
 
-use super::kernel::{Kernel, Source, int};
+use super::{
+    attention_split::Partial,
+    kernel::{Kernel, Source, int},
+};
 use crate::{
     error::Result,
     ll::{Code, Scalar, Val},
@@ -72,6 +75,8 @@ pub(crate) struct Shape {
     pub v: Rows,
     /// Result.
     pub out: Rows,
+    /// Blocks that share out the keys of a query; more than one leave partial results ([`attention_split`]).
+    pub splits: i64,
 }
 
 /// Position of a score.
@@ -123,9 +128,13 @@ impl Shape {
             MAX_WARPS
         }
     }
-    /// Grid: blocks of queries, then heads.
-    pub(crate) fn grid(&self) -> [u64; 2] {
-        [((self.queries + QUERIES - 1) / QUERIES) as u64, self.batch.iter().product::<i64>() as u64]
+    /// Grid: blocks of queries, heads, splits of the keys.
+    pub(crate) fn grid(&self) -> [u64; 3] {
+        [((self.queries + QUERIES - 1) / QUERIES) as u64, self.batch.iter().product::<i64>() as u64, self.splits as u64]
+    }
+    /// Keys of a split.
+    fn split_keys(&self) -> i64 {
+        ((self.keys + self.splits - 1) / self.splits + KEYS - 1) / KEYS * KEYS
     }
     /// Features that a lane loads at once from a key of the second product.
     fn width(&self) -> i64 {
@@ -136,7 +145,7 @@ impl Shape {
     }
 }
 
-/// Writes the kernel. Parameters: queries, keys, values, result, then `extra` buffers that `score` reads.
+/// Writes the kernel. Parameters: queries, keys, values, result (parts and stats where the keys are split), then `extra` buffers that `score` reads.
 ///
 /// # Errors
 /// What `score` returns.
@@ -144,10 +153,12 @@ pub(crate) fn emit(shape: &Shape, extra: usize, score: &mut ScoreFn) -> Result<S
     let threads = (shape.warps() * 32) as u32;
     let mut k = Kernel::new(shape.arch, threads);
     let [q, keys, v, out] = std::array::from_fn(|i| k.buffer(i == 3));
+    let stats = (shape.splits > 1).then(|| k.buffer(true));
     let extras: Vec<Val> = (0..extra).map(|_| k.buffer(false)).collect();
     let thread = k.thread();
-    let [tiles, heads] = shape.grid();
+    let [tiles, heads, splits] = shape.grid();
     let (tile, head) = (k.block(tiles), k.block_y(heads));
+    let split = stats.is_some().then(|| k.block_z(splits));
     k.wait();
     let lanes = Lanes::new(&mut k.code, &thread);
     let batch = split_batch(&mut k.code, &head, &shape.batch);
@@ -161,8 +172,15 @@ pub(crate) fn emit(shape: &Shape, extra: usize, score: &mut ScoreFn) -> Result<S
     let query = load_queries(&mut k.code, shape, &q, &rows, &lanes);
     let mut state = State::new(&mut k.code, shape);
 
-    let from = k.code.bin("mul nuw nsw", &lanes.warp, &int(KEYS));
-    let l = k.code.begin_loop(&from, &int(shape.keys), &int(KEYS * shape.warps()));
+    let mut from = k.code.bin("mul nuw nsw", &lanes.warp, &int(KEYS));
+    let mut to = int(shape.keys);
+    if let Some(split) = &split {
+        let start = k.code.bin("mul nuw nsw", split, &int(shape.split_keys()));
+        from = k.code.bin("add nuw nsw", &start, &from);
+        let end = k.code.bin("add nuw nsw", &start, &int(shape.split_keys()));
+        to = k.code.overloaded("umin", &[&end, &to]);
+    }
+    let l = k.code.begin_loop(&from, &to, &int(KEYS * shape.warps()));
     let key_fragments = load_keys(&mut k.code, shape, &keys, &l.iv, &lanes);
     let values = load_values(&mut k.code, shape, &v, &l.iv, &lanes);
     let mut raw = scores(&mut k.code, shape, &query, &key_fragments);
@@ -187,20 +205,32 @@ pub(crate) fn emit(shape: &Shape, extra: usize, score: &mut ScoreFn) -> Result<S
     k.code.end_loop(l);
     state.close(&mut k);
 
-    let target = address(&mut k.code, out_scalar(shape), &out, &shape.out, &batch);
-    if shape.warps() == 1 {
-        store_single(&mut k.code, shape, &state, &rows, &lanes, &target);
+    if let (Some(split), Some(stats)) = (split, stats) {
+        merge(&mut k, shape, &state, &thread, &lanes, &first, &Target::Partial(Partial { parts: out, stats, head, split }));
     } else {
-        merge(&mut k, shape, &state, &thread, &lanes, &first, &target);
+        let target = address(&mut k.code, out_scalar(shape), &out, &shape.out, &batch);
+        if shape.warps() == 1 {
+            store_single(&mut k.code, shape, &state, &rows, &lanes, &target);
+        } else {
+            merge(&mut k, shape, &state, &thread, &lanes, &first, &Target::Whole(target));
+        }
     }
     Ok(k.finish(&format!("attention_{}_{}_h{}_q{}_k{}_d{}", shape.dtype, shape.arch.name(), heads, shape.queries, shape.keys, shape.head)))
 }
 
-fn out_scalar(shape: &Shape) -> Scalar {
+/// Where a block's results go.
+enum Target {
+    /// Normalized, to the result.
+    Whole(Val),
+    /// As they are, for the kernel that puts the splits together.
+    Partial(Partial),
+}
+
+pub(super) fn out_scalar(shape: &Shape) -> Scalar {
     if shape.out_dtype == DType::F32 { Scalar::F32 } else { shape.scalar() }
 }
 
-fn float(value: f64) -> Val {
+pub(super) fn float(value: f64) -> Val {
     Val::float(Scalar::F32, value)
 }
 
@@ -224,7 +254,7 @@ impl Lanes {
 }
 
 /// One index a batch dimension from the flat number of the head.
-fn split_batch(code: &mut Code, flat: &Val, sizes: &[i64]) -> Vec<Val> {
+pub(super) fn split_batch(code: &mut Code, flat: &Val, sizes: &[i64]) -> Vec<Val> {
     let mut rest = flat.clone();
     let mut out: Vec<Val> = sizes
         .iter()
@@ -240,7 +270,7 @@ fn split_batch(code: &mut Code, flat: &Val, sizes: &[i64]) -> Vec<Val> {
 }
 
 /// Address of the first row for the batch index.
-fn address(code: &mut Code, element: Scalar, buffer: &Val, rows: &Rows, batch: &[Val]) -> Val {
+pub(super) fn address(code: &mut Code, element: Scalar, buffer: &Val, rows: &Rows, batch: &[Val]) -> Val {
     let mut at = Val::i64(rows.offset);
     for (index, &stride) in batch.iter().zip(&rows.batch).filter(|(_, s)| **s != 0) {
         let wide = code.cast("zext", index, Scalar::I64);
@@ -460,13 +490,13 @@ impl State {
 }
 
 /// The maximum, or 0 where no key was seen so that differences stay defined.
-fn shift(code: &mut Code, max: &Val) -> Val {
+pub(super) fn shift(code: &mut Code, max: &Val) -> Val {
     let none = code.fcmp("oeq", max, &float(f64::NEG_INFINITY));
     code.select(&none, &float(0.0), max)
 }
 
 /// `exp(s - max)` where `shift` is [`shift`] of max. The difference comes first: masks as large as the largest float must not overflow.
-fn exp_relative(code: &mut Code, s: &Val, shift: &Val) -> Val {
+pub(super) fn exp_relative(code: &mut Code, s: &Val, shift: &Val) -> Val {
     let difference = code.bin("fsub", s, shift);
     let power = code.bin("fmul", &difference, &float(std::f64::consts::LOG2_E));
     code.overloaded("nvvm.ex2.approx.ftz", &[&power])
@@ -520,7 +550,7 @@ fn store_single(code: &mut Code, shape: &Shape, state: &State, rows: &[Val; 2], 
 }
 
 /// Merges the warps' results through shared memory and stores them.
-fn merge(k: &mut Kernel, shape: &Shape, state: &State, thread: &Val, lanes: &Lanes, first: &Val, target: &Val) {
+fn merge(k: &mut Kernel, shape: &Shape, state: &State, thread: &Val, lanes: &Lanes, first: &Val, target: &Target) {
     let (warps, dv) = (shape.warps(), shape.value_head);
     let [max, sum] = [(); 2].map(|()| k.shared_array(Scalar::F32, (warps * QUERIES) as u32));
     let parts = k.shared_array(Scalar::F32, (warps * QUERIES * dv) as u32);
@@ -586,10 +616,15 @@ fn merge(k: &mut Kernel, shape: &Shape, state: &State, thread: &Val, lanes: &Lan
             *result = code.fma(&part, f, result);
         }
     }
-    let scaled: Vec<Val> = results.iter().map(|v| code.bin("fdiv", v, &total)).collect();
     let inside = code.icmp("ult", &query, &int(shape.queries));
     let branch = code.begin_if(&inside);
-    store_row(code, shape, target, &query, &column, &scaled);
+    match target {
+        Target::Whole(target) => {
+            let scaled: Vec<Val> = results.iter().map(|v| code.bin("fdiv", v, &total)).collect();
+            store_row(code, shape, target, &query, &column, &scaled);
+        }
+        Target::Partial(partial) => partial.store(code, shape, &query, &column, &results, [&top, &total]),
+    }
     code.end_if(branch);
 }
 
@@ -597,6 +632,7 @@ fn merge(k: &mut Kernel, shape: &Shape, state: &State, thread: &Val, lanes: &Lan
 mod tests {
     use super::*;
     use crate::nvptx::{
+        attention_split,
         emulate::{Aligned, Emulator},
         kernel::Launch,
         ptxas, target,
@@ -606,7 +642,7 @@ mod tests {
         let hidden = 12 * head;
         let rows = Rows { offset: 0, batch: vec![head], row: hidden };
         let [q, k, v, out] = [(); 4].map(|()| rows.clone());
-        Shape { arch, dtype, out_dtype: dtype, batch: vec![12], queries, keys, head, value_head: head, q, k, v, out }
+        Shape { arch, dtype, out_dtype: dtype, batch: vec![12], queries, keys, head, value_head: head, q, k, v, out, splits: 1 }
     }
 
     #[test]
@@ -617,14 +653,20 @@ mod tests {
                 (DType::F16, 128, 128, 64),
                 (DType::BF16, 7, 45, 64),
                 (DType::F16, 1, 1024, 128),
+                (DType::BF16, 1, 32768, 64),
                 (DType::BF16, 16, 16, 96),
             ] {
                 let mut s = shape(arch, dtype, queries, keys, head);
+                s.splits = attention_split::splits(12, keys);
                 s.value_head = if head == 96 { 64 } else { head };
                 assert_eq!(s.unsupported(), None);
                 let source = emit(&s, 0, &mut |_, code, _, score| Ok(code.bin("fmul", score, &float(0.125)))).expect("emits");
                 let ptx = target::assemble(&source.ir, arch).expect("LLVM accepts the kernel");
                 ptxas::check(&ptx, arch).unwrap_or_else(|e| panic!("{dtype} {queries} {keys} {head}: {e}\n{ptx}"));
+                if s.splits > 1 {
+                    let ptx = target::assemble(&attention_split::combine(&s).source.ir, arch).expect("LLVM accepts the kernel");
+                    ptxas::check(&ptx, arch).unwrap_or_else(|e| panic!("{e}\n{ptx}"));
+                }
             }
         }
     }
@@ -663,8 +705,17 @@ mod tests {
 
     #[test]
     fn emulated_results_are_those_of_float64() {
-        for (queries, keys, head, hidden) in [(16, 32, 32, 0), (21, 45, 64, 0), (3, 130, 32, 70), (17, 64, 128, 32)] {
+        for (queries, keys, head, hidden, splits) in [
+            (16, 32, 32, 0, 1),
+            (21, 45, 64, 0, 1),
+            (3, 130, 32, 70, 1),
+            (17, 64, 128, 32, 1),
+            (1, 400, 64, 0, 3),
+            (18, 333, 32, 200, 2),
+            (1, 130, 32, 0, 5),
+        ] {
             let mut s = shape(Arch::Sm90a, DType::F16, queries, keys, head);
+            s.splits = splits;
             s.batch = vec![2];
             for r in [&mut s.q, &mut s.k, &mut s.v, &mut s.out] {
                 r.row = 2 * head;
@@ -679,13 +730,20 @@ mod tests {
             let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)].map(|(rows, seed)| random((rows * 2 * head) as usize, seed));
             let keep: Vec<u8> = (0..keys).map(|j| u8::from(j % 5 != 1 && j < keys - hidden)).collect();
             let bytes = |x: &[half::f16]| Aligned::new(bytemuck::cast_slice(x), 0);
-            let mut buffers = [bytes(&q), bytes(&k), bytes(&v), Aligned::new(&[], (queries * 4 * head) as usize), Aligned::new(&keep, 0)];
-            let addresses: Vec<*mut u8> = buffers.iter_mut().map(Aligned::as_mut_ptr).collect();
-            let [x, y] = s.grid();
-            let launch = Launch { source, grid: [x as u32, y as u32, 1], threads: 32 * s.warps() as u32 };
-            Emulator::default().run(&launch, &addresses);
+            let mut inputs = [bytes(&q), bytes(&k), bytes(&v), Aligned::new(&keep, 0)];
+            let [q_at, k_at, v_at, keep_at] = inputs.each_mut().map(Aligned::as_mut_ptr);
+            let mut out = Aligned::new(&[], (queries * 4 * head) as usize);
+            let mut workspace: Vec<Aligned> = attention_split::workspace(&s).into_iter().map(|n| Aligned::new(&[], n)).collect();
+            let partial: Vec<*mut u8> = workspace.iter_mut().map(Aligned::as_mut_ptr).collect();
+            let targets = if splits == 1 { vec![out.as_mut_ptr()] } else { partial.clone() };
+            let [x, y, z] = s.grid();
+            let launch = Launch { source, grid: [x as u32, y as u32, z as u32], threads: 32 * s.warps() as u32 };
+            Emulator::default().run(&launch, &[vec![q_at, k_at, v_at], targets, vec![keep_at]].concat());
+            if splits > 1 {
+                Emulator::default().run(&attention_split::combine(&s), &[partial, vec![out.as_mut_ptr()]].concat());
+            }
             let expected = reference(&s, [&q, &k, &v], &keep);
-            let got: &[half::f16] = bytemuck::cast_slice(&buffers[3].bytes()[..expected.len() * 2]);
+            let got: &[half::f16] = bytemuck::cast_slice(&out.bytes()[..expected.len() * 2]);
             let error: f64 = got.iter().zip(&expected).map(|(g, e)| (g.to_f64() - e).powi(2)).sum();
             let norm: f64 = expected.iter().map(|e| e * e).sum();
             assert!((error / norm).sqrt() < 2e-3, "queries {queries} keys {keys} head {head}: {}", (error / norm).sqrt());

@@ -3,7 +3,7 @@
 use super::{
     CudaOptions,
     attention::{self, Attention},
-    attention_mma, dot, dot_simt, gemm,
+    attention_mma, attention_split, dot, dot_simt, gemm,
     kernel::{Body, Launch},
     kernel_module::{KernelModule, Param},
     loops, rows,
@@ -53,8 +53,8 @@ impl Backend for Cuda<'_> {
 
     fn temporaries(&self, func: &Func, op: &Op) -> Result<Vec<usize>> {
         if let Some(a) = attention::recognise(func, op) {
-            if a.shape(func, self.0.arch).is_some() && self.0.tensor_cores {
-                return Ok(Vec::new());
+            if let Some(shape) = a.shape(func, self.0.arch).filter(|_| self.0.tensor_cores) {
+                return Ok(attention_split::workspace(&shape));
             }
             return [a.masked, a.probabilities].into_iter().map(|v| bytes(func, v)).collect();
         }
@@ -272,11 +272,17 @@ impl<'a> Lowering<'a> {
         let body = self.body(k, k.op.result());
         if let Some(shape) = a.shape(k.func, self.options.arch).filter(|_| self.options.tensor_cores) {
             let launch = emit_attention(&shape, &body, a)?;
-            let mut all = vec![buffers[*q], buffers[*key], buffers[*value], out];
-            all.extend(&buffers);
+            let workspace: Vec<usize> = k.temporaries.iter().map(|s| self.plan.buffer(*s)).collect();
+            let targets = if workspace.is_empty() { vec![out] } else { workspace.clone() };
+            let all = [vec![buffers[*q], buffers[*key], buffers[*value]], targets, buffers].concat();
             let info = self.info(k, &launch, "attention", flops);
-            let step = self.launch(launch, &all, info);
-            steps.push(step);
+            steps.push(self.launch(launch, &all, info));
+            if !workspace.is_empty() {
+                let launch = attention_split::combine(&shape);
+                let bytes = attention_split::workspace(&shape).iter().sum::<usize>() as u64;
+                let info = StepInfo { label: "attention join".into(), bytes, flops: 0 };
+                steps.push(self.launch(launch, &[workspace, vec![out]].concat(), info));
+            }
             return Ok(());
         }
         let [masked, probabilities] = k.temporaries.as_slice() else {
@@ -632,6 +638,6 @@ fn emit_attention<'a>(shape: &attention_mma::Shape, body: &Body<'a>, a: &Attenti
         let none = || CodegenError::Mismatch { why: format!("scores of type {dtype}") };
         convert(code, dtype, DType::F32, &masked?).ok_or_else(none)
     })?;
-    let [x, y] = shape.grid();
-    Ok(Launch { source, grid: [x as u32, y as u32, 1], threads: 32 * shape.warps() as u32 })
+    let [x, y, z] = shape.grid();
+    Ok(Launch { source, grid: [x as u32, y as u32, z as u32], threads: 32 * shape.warps() as u32 })
 }

@@ -421,6 +421,7 @@ fn attention_module(dtype: DType, heads: usize, queries: usize, keys: usize, siz
 fn attention_on_tensor_cores_and_without() {
     check("attention f16", &attention_module(DType::F16, 2, 20, 37, 32), 4e-3);
     check("attention f32", &attention_module(DType::F32, 2, 9, 12, 8), 1e-5);
+    check("attention of one query to many keys", &attention_module(DType::F16, 2, 1, 700, 32), 4e-3);
 }
 
 #[test]
