@@ -1,7 +1,40 @@
 //! Fused regions made of parts of other regions.
 
-use icd_core::graph::{Func, FusionKind, Op, OpKind, Region, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use icd_core::graph::{Func, FusionKind, Module, Op, OpKind, Region, ValueId};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+/// Puts what `parts` gives in the place of fused operations, in the bodies of loops and branches too.
+pub(crate) fn split<'m>(module: &'m Module, parts: &dyn Fn(&mut Func, &Op) -> Option<Vec<Op>>) -> Cow<'m, Module> {
+    fn has_fusions(ops: &[Op]) -> bool {
+        ops.iter().any(|op| matches!(op.kind, OpKind::Fusion(_)) || op.regions.iter().any(|r| has_fusions(&r.ops)))
+    }
+    if !module.funcs.iter().any(|f| has_fusions(&f.body.ops)) {
+        return Cow::Borrowed(module);
+    }
+    let mut module = module.clone();
+    for func in &mut module.funcs {
+        let mut body = std::mem::take(&mut func.body);
+        split_region(func, &mut body, parts);
+        func.body = body;
+    }
+    Cow::Owned(module)
+}
+
+fn split_region(func: &mut Func, region: &mut Region, parts: &dyn Fn(&mut Func, &Op) -> Option<Vec<Op>>) {
+    let ops = std::mem::take(&mut region.ops);
+    for mut op in ops {
+        if !matches!(op.kind, OpKind::Fusion(_)) {
+            op.regions.iter_mut().for_each(|inner| split_region(func, inner, parts));
+        }
+        match parts(func, &op) {
+            Some(parts) => region.ops.extend(parts),
+            None => region.ops.push(op),
+        }
+    }
+}
 
 /// Operations of `ops` that `value` is computed from, in order, without going through the values in `stop`.
 pub(crate) fn producers(ops: &[Op], value: ValueId, stop: &BTreeSet<ValueId>) -> Vec<Op> {

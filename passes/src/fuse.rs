@@ -21,14 +21,16 @@
 //! *Cost*: linear in operations times the size of the largest region.
 
 mod attention;
+mod captured;
 mod dot;
 mod loops;
 mod reduction;
 mod scope;
 
 use crate::{FuseOptions, Pass, PassContext, PassError};
-use icd_core::graph::{Func, Module, OpKind, Region, remove_dead};
+use icd_core::graph::{Func, Module, Op, OpKind, Region, ValueId, remove_dead};
 use scope::Scope;
+use std::collections::BTreeMap;
 
 /// `icd-fuse`.
 pub struct Fuse {
@@ -40,7 +42,7 @@ impl Pass for Fuse {
     fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {
         for func in &mut module.funcs {
             let mut body = std::mem::take(&mut func.body);
-            self.region(func, &mut body, cx);
+            self.region(func, &mut body, &BTreeMap::new(), cx);
             func.body = body;
             remove_dead(func);
         }
@@ -49,10 +51,13 @@ impl Pass for Fuse {
 }
 
 impl Fuse {
-    fn region(&self, func: &mut Func, region: &mut Region, cx: &mut PassContext) {
+    /// `outer` are the small constants of the regions around.
+    fn region(&self, func: &mut Func, region: &mut Region, outer: &BTreeMap<ValueId, Op>, cx: &mut PassContext) {
+        captured::copy_in(func, region, outer);
+        let constants = captured::constants(region, outer);
         for op in &mut region.ops {
             if matches!(op.kind, OpKind::While | OpKind::If | OpKind::Case) {
-                op.regions.iter_mut().for_each(|r| self.region(func, r, cx));
+                op.regions.iter_mut().for_each(|r| self.region(func, r, &constants, cx));
             }
         }
         let mut scope = Scope::new(region, self.options.max_ops);

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! *What it does*: inlines calls and composites; folds constants up to a size; merges equal operations; removes dead ones; composes and cancels
-//! transposes, reshapes, broadcasts, slices and converts; applies identities that hold for every input bit pattern.
+//! transposes, reshapes, broadcasts, slices and converts; applies identities that hold for every input bit pattern; takes what does not change out of the
+//! values that a loop carries.
 //!
 //! *What it never does*: change a rounding (`x + 0.0` stays: it turns −0 into +0), move an operation over one that the graph does not
 //! model, copy a large constant.
@@ -30,6 +31,7 @@ mod fold;
 mod inline;
 mod shape;
 mod structure;
+mod while_loop;
 
 pub(crate) use cse::{literal_key, template_key};
 pub(crate) use dot::free_dims;
@@ -51,8 +53,13 @@ pub struct Simplify {
 /// A local rule: the operation with its operands' definitions gives a patch, or nothing.
 type Rule = fn(&mut Func, &Op, &Defs) -> Option<Patch>;
 
-const RULES: &[(&str, &[Rule])] =
-    &[("shape", shape::RULES), ("elementwise", elementwise::RULES), ("dot", dot::RULES), ("structure", structure::RULES)];
+const RULES: &[(&str, &[Rule])] = &[
+    ("shape", shape::RULES),
+    ("elementwise", elementwise::RULES),
+    ("dot", dot::RULES),
+    ("structure", structure::RULES),
+    ("while", while_loop::RULES),
+];
 
 impl Pass for Simplify {
     fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {

@@ -283,3 +283,39 @@ fn unknown_operations_are_barriers() {
         .collect();
     assert_eq!(handles, [7, 7]);
 }
+
+/// Exporters carry weights and constants through loops: they leave the carried values, and regions form in the body as they would outside.
+#[test]
+fn loops_keep_their_meaning_and_what_they_do_not_change_leaves_them() {
+    let mut p = Program::new(31);
+    let (x, steps) = (p.param(f32s(&[2, 8])), p.param(TensorType::scalar(DType::I32)));
+    let (w, zero) = (p.weight(&[8, 8], 0.3), p.constant(Literal::from_slice(TensorType::scalar(DType::I32), &[0i32]).unwrap()));
+    let one = p.constant(Literal::from_slice(TensorType::scalar(DType::I32), &[1i32]).unwrap());
+    let carried = [w, zero, x, steps];
+    let types: Vec<ValueTy> = carried.iter().map(|v| p.func.ty(*v).clone()).collect();
+    let outside = std::mem::take(&mut p.ops);
+    let args = |p: &mut Program| types.iter().map(|t| p.func.new_value(t.clone())).collect::<Vec<_>>();
+
+    let a = args(&mut p);
+    let kind = OpKind::Compare { direction: Direction::Lt, compare_type: CompareType::Signed };
+    let more = p.op(kind, &[a[1], a[3]], TensorType::scalar(DType::I1));
+    let condition = Region { args: a, ops: std::mem::take(&mut p.ops), results: vec![more] };
+
+    let a = args(&mut p);
+    let y = p.dot(a[2], a[0], (&[], &[]), (&[1], &[0]));
+    let y = p.softmax(y);
+    let y = p.binary(Binary::Add, y, a[2]);
+    let next = p.binary(Binary::Add, a[1], one);
+    let body = Region { args: a.clone(), ops: std::mem::replace(&mut p.ops, outside), results: vec![a[0], next, y, a[3]] };
+
+    let out = p.multi(OpKind::While, &carried, types, vec![condition, body]);
+    let module = p.finish(&[out[2], out[0]]);
+    let simple = check(&module, &[("icd-simplify", "")], 2e-6, "loop");
+    let inner = simple.funcs[0].body.ops.iter().find(|op| op.kind == OpKind::While).unwrap();
+    assert_eq!((inner.operands.len(), inner.regions[1].results.len(), inner.results.len()), (2, 2, 2));
+    let fused = check(&module, &[("icd-simplify", ""), ("icd-fuse", "")], 2e-6, "loop");
+    let inner = fused.funcs[0].body.ops.iter().find(|op| op.kind == OpKind::While).unwrap();
+    let reductions = inner.regions[1].ops.iter().filter(|op| op.kind == OpKind::Fusion(FusionKind::Reduction)).count();
+    assert_eq!(reductions, 1, "softmax and sum are one region: {}", fused.funcs[0]);
+    check(&module, &[("icd-simplify", ""), ("icd-quantize", "scheme=w8a16 group=8 min-elems=1"), ("icd-fuse", "")], 5e-2, "w8 loop");
+}

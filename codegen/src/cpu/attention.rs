@@ -8,7 +8,7 @@
 //! The views of q, k and v are read through when the product copies its panels, so heads are never moved in memory. A region of another form is left
 //! alone, and is then scheduled operation by operation.
 
-use crate::regroup::{fuse, producers};
+use crate::regroup::{self, fuse, producers};
 use icd_core::graph::{Func, FusionKind, Module, Op, OpKind, ValueId};
 use std::{
     borrow::Cow,
@@ -17,26 +17,10 @@ use std::{
 
 /// Splits every attention region of a module that has the expected form.
 pub(super) fn split(module: &Module) -> Cow<'_, Module> {
-    let has = |f: &Func| f.body.ops.iter().any(|op| op.kind == OpKind::Fusion(FusionKind::Attention));
-    if !module.funcs.iter().any(has) {
-        return Cow::Borrowed(module);
-    }
-    let mut module = module.clone();
-    for func in &mut module.funcs {
-        let ops = std::mem::take(&mut func.body.ops);
-        let mut out = Vec::with_capacity(ops.len());
-        for op in ops {
-            match split_region(func, &op) {
-                Some(parts) => out.extend(parts),
-                None => out.push(op),
-            }
-        }
-        func.body.ops = out;
-    }
-    Cow::Owned(module)
+    regroup::split(module, &parts)
 }
 
-fn split_region(func: &mut Func, op: &Op) -> Option<Vec<Op>> {
+fn parts(func: &mut Func, op: &Op) -> Option<Vec<Op>> {
     if op.kind != OpKind::Fusion(FusionKind::Attention) {
         return None;
     }

@@ -7,7 +7,7 @@
 
 use super::{dot, lower::Cuda};
 use crate::{
-    regroup::{fuse, producers},
+    regroup::{self, fuse, producers},
     schedule::Backend,
 };
 use icd_core::graph::{Func, FusionKind, Module, Op, OpKind, ValueId};
@@ -18,27 +18,13 @@ use std::{
 
 /// Splits every fused product of a module that would otherwise be taken apart operation by operation.
 pub(super) fn split<'m>(module: &'m Module, backend: &Cuda<'_>) -> Cow<'m, Module> {
-    let unfit = |func: &Func, op: &Op| op.kind == OpKind::Fusion(FusionKind::Dot) && backend.splice(func, op);
-    if !module.funcs.iter().any(|f| f.body.ops.iter().any(|op| unfit(f, op))) {
-        return Cow::Borrowed(module);
-    }
-    let mut module = module.clone();
-    for func in &mut module.funcs {
-        let ops = std::mem::take(&mut func.body.ops);
-        let mut out = Vec::with_capacity(ops.len());
-        for op in ops {
-            let parts = if unfit(func, &op) { parts(func, &op) } else { None };
-            match parts {
-                Some(parts) => out.extend(parts),
-                None => out.push(op),
-            }
-        }
-        func.body.ops = out;
-    }
-    Cow::Owned(module)
+    regroup::split(module, &|func, op| {
+        let unfit = op.kind == OpKind::Fusion(FusionKind::Dot) && backend.splice(func, op);
+        if unfit { parts(func, op) } else { None }
+    })
 }
 
-fn parts(func: &mut Func, op: &Op) -> Option<[Op; 2]> {
+fn parts(func: &mut Func, op: &Op) -> Option<Vec<Op>> {
     let product = dot::anchored(func, op)?.anchor.result();
     let region = op.regions.first()?;
     let (&[result], &[outcome]) = (region.results.as_slice(), op.results.as_slice()) else { return None };
@@ -53,5 +39,5 @@ fn parts(func: &mut Func, op: &Op) -> Option<[Op; 2]> {
     let head = fuse(func, FusionKind::Dot, head, product, between, &outer, op);
     let outer = outer.into_iter().chain([(product, between)]).collect();
     let rest = fuse(func, FusionKind::Loop, rest, result, outcome, &outer, op);
-    Some([head, rest])
+    Some(vec![head, rest])
 }

@@ -103,7 +103,7 @@ fn resolve(v: &mut ValueId, renamed: &BTreeMap<ValueId, ValueId>) {
     }
 }
 
-fn rename(op: &mut Op, renamed: &BTreeMap<ValueId, ValueId>) {
+pub(super) fn rename(op: &mut Op, renamed: &BTreeMap<ValueId, ValueId>) {
     if renamed.is_empty() {
         return;
     }
