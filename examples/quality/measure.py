@@ -4,7 +4,7 @@
     measure.py lm     MODEL CALIBRATION.txt HELD_OUT.txt RECORD.json     a language model
 
 `--icd PATH` names the tool (default: target/release/icd), `--only NAME …` repeats single rows and keeps the others of an existing record,
-`--samples N` uses less calibration text. Every number of a row but its `reference` and `target` is what the tool printed.
+`--samples N` uses less calibration text, `--windows N` less held-out text. Every number of a row but its `reference` and `target` is what the tool printed.
 """
 
 import argparse
@@ -20,12 +20,11 @@ import tempfile
 import time
 
 # name, options of `icd quantize`, reference (of published methods on the same layers), target: (metric, value, most bits a weight)
-AIMED = "--compensate --samples 1024"
+AIMED = "--compensate --samples 512"
 ENCODER = [
     ("w8a8 smoothquant", "--scheme w8a8 --method rtn --preprocess smoothquant --samples 512", "cosine 0.99901", ("cosine_mean", 0.99901, None)),
-    ("w8a8 smoothquant compensated", f"--scheme w8a8 --method gptq-best --preprocess smoothquant {AIMED}", "cosine 0.99901", ("cosine_mean", 0.99901, None)),
     ("fp8", "--scheme fp8 --method rtn", None, None),
-    ("w4 rtn", "--scheme w4a16 --method rtn --asym", "cosine 0.95759", ("cosine_mean", 0.95740, None)),
+    ("w4 rtn", "--scheme w4a16 --method rtn --asym", "cosine 0.95759", None),
     ("w4 awq", "--scheme w4a16 --method awq --asym --samples 512", None, None),
     ("w4 gptq", "--scheme w4a16 --method gptq --asym --act-order --samples 512", "cosine 0.98866", None),
     ("w4 budget", f"--scheme w4a16 --method gptq-best --asym {AIMED} --bits-budget 4.5", "cosine 0.98866", ("cosine_mean", 0.992, 4.5)),
@@ -44,18 +43,17 @@ LANGUAGE = [
     ("float", None, None, None),
     ("w4 rtn", "--scheme w4a16 --method rtn --asym", None, None),
     ("w4 gptq", "--scheme w4a16 --method gptq --asym --act-order", None, None),
-    ("w4 best", "--scheme w4a16 --method gptq-best --asym --compensate", None, ("loss_percent", 1.0, None)),
-    ("w4 budget", "--scheme w4a16 --method gptq-best --asym --compensate --bits-budget 4.5", None, ("loss_percent", 1.0, 4.5)),
+    ("w4 quarot", "--scheme w4a16 --method gptq-best --asym --preprocess quarot", None, ("loss_percent", 1.0, None)),
+    ("w4 budget", "--scheme w4a16 --method gptq-best --asym --compensate --preprocess quarot --bits-budget 4.5", None, ("loss_percent", 1.0, 4.5)),
     ("vq2", "--scheme vq2 --method vptq", None, None),
     ("vq2 quarot", "--scheme vq2 --method vptq --preprocess quarot", None, None),
-    ("vq2 compensated", "--scheme vq2 --method vptq --compensate", None, None),
     ("vq2 quarot compensated", "--scheme vq2 --method vptq --compensate --preprocess quarot", None, None),
 ]
 # Rows of the original model with a rounded key-value cache.
 CACHES = [
-    ("kv int8", "--kv int8", ("loss_percent", 0.5, None)),
-    ("kv fp8", "--kv fp8", ("loss_percent", 0.5, None)),
-    ("kv int4", "--kv int4", ("loss_percent", 0.5, None)),
+    ("kv int8", "--kv int8 --kv-group 32", ("loss_percent", 0.5, None)),
+    ("kv fp8", "--kv fp8 --kv-group 32", ("loss_percent", 0.5, None)),
+    ("kv int4", "--kv int4 --kv-group 32", ("loss_percent", 0.5, None)),
 ]
 
 
@@ -92,9 +90,11 @@ def main():
     parser.add_argument("--icd", type=pathlib.Path, default=pathlib.Path("target/release/icd"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--windows", type=int, help="language models: only so many windows of the held-out text")
     args = parser.parse_args()
     rows = ENCODER if args.kind == "minilm" else LANGUAGE + [(n, None, None, t) for n, _, t in CACHES]
     caches = {n: o for n, o, _ in CACHES}
+    windows = ["--windows", args.windows] if args.windows else []
     has_cache = json.loads((args.model / "config.json").read_text()).get("model_type") != "mamba"
     old = {r["name"]: r for r in json.loads(args.record.read_text())["rows"]} if args.record.exists() else {}
     done = {}
@@ -125,7 +125,7 @@ def main():
                 extra = caches.get(name, "").split()
                 if extra:
                     row["command"] = "icd eval perplexity MODEL --text TEXT --context 512 " + " ".join(extra)
-                row["result"] = json.loads(run([args.icd, "eval", "perplexity", out, "--text", args.held_out, "--context", "512", "--json", *extra]))
+                row["result"] = json.loads(run([args.icd, "eval", "perplexity", out, "--text", args.held_out, "--context", "512", "--json", *windows, *extra]))
                 plain = done.get("float", old.get("float", row))["result"]["perplexity"]
                 row["loss_percent"] = round(100 * (row["result"]["perplexity"] / plain - 1), 4)
         row["target_met"] = met(row)

@@ -22,7 +22,7 @@ pub use recipe::Orthogonal;
 use crate::arch::{Architecture, LinearSpec};
 use crate::error::{CheckpointError, Result};
 use crate::folder::{Derived, ModelFolder};
-use crate::preprocess::{Preprocess, SEED};
+use crate::preprocess::{Preprocess, SEED, searches_clip};
 use crate::quantize::{Method, Options};
 use crate::rows::Batch;
 use crate::run::{self, FolderWeights};
@@ -168,6 +168,8 @@ pub fn smooth(folder: &ModelFolder, arch: &dyn Architecture, factors: BTreeMap<(
 pub fn fold(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch: Option<&Batch>) -> Result<Folded> {
     let unchanged = || Folded { folder: folder.clone(), inputs: BTreeMap::new() };
     match (options.preprocess, options.method, batch) {
+        // Four-bit activations of a post-norm model need their outliers spread over all heads: there the layer rotates its input itself.
+        (Preprocess::Quarot, ..) if arch.stream().is_none() && searches_clip(options.scheme) => Ok(unchanged()),
         (Preprocess::Quarot, ..) => rotate(folder, arch, Precision::Stored),
         (Preprocess::Smoothquant, _, Some(batch)) | (Preprocess::None, Method::Awq, Some(batch)) => {
             let (factors, inputs) = factors(folder, arch, options, batch)?;

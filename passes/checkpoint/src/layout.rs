@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 
 /// Suffix of the tensor with factors on a layer's input channels.
 pub const INPUT_SCALE: &str = "icd_input_scale";
+/// Suffix of the tensor with the part of a row's range that rounding keeps.
+pub const INPUT_CLIP: &str = "icd_input_clip";
 /// Suffix of the tensor with the order of a layer's input channels.
 pub const INPUT_ORDER: &str = "icd_input_order";
 /// Suffix of the tensor with the seed of the rotation of a layer's input.
@@ -190,6 +192,12 @@ pub fn read(source: &dyn Tensors, formats: &Formats, spec: &LinearSpec) -> Resul
     if source.has(&name(INPUT_ROTATION)) {
         let seed = integers(source, &name(INPUT_ROTATION), &[1])?;
         input.rotation = Some(Rotation::new(spec.k, seed.first().map(|s| *s as u64)));
+    }
+    if source.has(&name(INPUT_CLIP)) {
+        input.clip = floats(source, &name(INPUT_CLIP), &[1])?.first().copied().filter(|c| *c > 0.0 && *c <= 1.0);
+        if input.clip.is_none() {
+            return Err(source.error(&name(INPUT_CLIP), "is not above 0 and at most 1".into()));
+        }
     }
     input.rounding = format.and_then(|f| f.activation);
     if vectors::is_here(source, &spec.name) {

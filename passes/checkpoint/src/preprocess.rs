@@ -3,7 +3,7 @@
 use crate::layer::InputTransform;
 use crate::ops::matmul::{Order, linear};
 use crate::rows::Rows;
-use crate::scheme::Scheme;
+use crate::scheme::{Activation, Scheme};
 use crate::statistics::Input;
 use icd_quant::{Grid, Matrix, QuantError, Quantizer, Rotation, Rtn, Smoothing};
 use serde::Serialize;
@@ -88,6 +88,30 @@ impl Preprocess {
         }
         best.map(|(_, candidate)| candidate).ok_or_else(|| QuantError::Argument("no map".into()))
     }
+}
+
+/// Parts of a row's range that are tried.
+const CLIPS: [f32; 8] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65];
+/// Most bits of activations for which they are.
+const CLIPPED_BITS: u8 = 5;
+
+/// Whether rounding may keep a part of the range only.
+pub fn searches_clip(scheme: Scheme) -> bool {
+    matches!(scheme.activation, Some(Activation::Integers(bits)) if bits <= CLIPPED_BITS)
+}
+
+/// The part of a row's range that costs the layers with `weights` (`[k][n]`) the least output error when only activations are rounded; none: all.
+pub fn clip(input: &Input, weights: &[Matrix<'_>], transform: &InputTransform) -> Option<f32> {
+    let mapped: Vec<Vec<f32>> = weights.iter().map(|w| transform.map_weight(w.data, w.n)).collect();
+    let mut best = (f64::INFINITY, None);
+    for part in CLIPS {
+        let tried = InputTransform { clip: Some(part), ..transform.clone() };
+        let error: f64 = weights.iter().zip(&mapped).map(|(w, m)| output_error(input, *w, &tried, m, None)).sum();
+        if error < best.0 {
+            best = (error, Some(part).filter(|p| *p < 1.0));
+        }
+    }
+    best.1
 }
 
 /// Squared error of `transform(x) · rounded + shift` relative to `x · weight` over the sample rows; x in the second product is that of the original

@@ -110,10 +110,10 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Rounds rows of `width` elements, each under a scale of its own.
-    pub fn round_rows(self, rows: &mut [f32], width: usize) {
+    /// Rounds rows of `width` elements, each under a scale of its own. Integers keep the part `clip` of a row's range; 1 keeps all.
+    pub fn round_rows(self, rows: &mut [f32], width: usize, clip: f32) {
         match self {
-            Activation::Integers(bits) => TokenGrid::new(bits).round_rows(rows, width),
+            Activation::Integers(bits) => TokenGrid { clip, ..TokenGrid::new(bits) }.round_rows(rows, width),
             Activation::Float8 => Fp8::E4M3.round_rows(rows, width),
         }
     }

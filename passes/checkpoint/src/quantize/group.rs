@@ -9,7 +9,7 @@ use crate::layer::{InputTransform, transpose};
 use crate::layout::formats::{Formats, Layout};
 use crate::layout::{self, Encoded, Written, compressed_tensors, float8, gptq, sparse, vectors};
 use crate::ops::matmul::Order;
-use crate::preprocess::{Preprocess, output_error, relative_square};
+use crate::preprocess::{Preprocess, clip, output_error, relative_square, searches_clip};
 use crate::run;
 use crate::scheme::WeightForm;
 use crate::statistics::{Capture, Input, Observer, stride, transformed};
@@ -66,7 +66,8 @@ impl Run<'_> {
         if let Some(folded) = folded {
             name.clone_from(folded);
         }
-        if !searches && permutes.is_none() {
+        let clips = searches_clip(self.options.scheme);
+        if !searches && permutes.is_none() && !clips {
             return Ok((transform, name));
         }
         let weights = members.iter().map(|s| self.weight(s)).collect::<Result<Vec<_>>>()?;
@@ -88,6 +89,12 @@ impl Run<'_> {
             {
                 transform.order = Some(order);
                 name = "order".into();
+            }
+        }
+        if clips {
+            transform.clip = clip(input, &matrices, &transform);
+            if let Some(part) = transform.clip {
+                name = format!("{name}, range {part}");
             }
         }
         Ok((transform, name))
@@ -115,7 +122,9 @@ impl Run<'_> {
     ) -> Result<Vec<LayerReport>> {
         let Some(&first) = members.first() else { return Ok(Vec::new()) };
         let searches = self.options.preprocess != Preprocess::None || self.options.method == Method::Awq;
-        let maps = searches && !self.folded.contains_key(first.input) || self.options.sparsity.is_some_and(|s| s.permute);
+        let maps = searches && !self.folded.contains_key(first.input)
+            || self.options.sparsity.is_some_and(|s| s.permute)
+            || searches_clip(self.options.scheme);
         let (transform, map) = match maps {
             true => {
                 let observer = Observer::new(weights, std::slice::from_ref(first), streams.batch.tokens.len());
@@ -267,6 +276,9 @@ impl Run<'_> {
         let name = |part: &str| format!("{}.{part}", spec.name);
         if let Some(order) = &transform.order {
             layout::put_words(&mut out, name(layout::INPUT_ORDER), &[spec.k], order)?;
+        }
+        if let Some(clip) = transform.clip {
+            layout::put_as(&mut out, name(layout::INPUT_CLIP), DType::F32, &[1], &[clip])?;
         }
         if let Some(scale) = &transform.scale {
             layout::put_as(&mut out, name(layout::INPUT_SCALE), DType::F32, &[spec.k], scale)?;
