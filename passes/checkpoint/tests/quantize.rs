@@ -337,3 +337,16 @@ fn silent_channels_and_activations_that_overflow() {
         assert!(!out.exists());
     }
 }
+
+#[test]
+fn narrow_activations_keep_a_part_of_the_range_where_that_costs_less() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(&dir.path().join("model"));
+    let text = batch(&[60, 60]);
+    let report = quantized(dir.path(), "out", &Options { group: None, ..options("w8a4", Method::Rtn) }, Some(&text));
+    assert!(report.layers.iter().any(|l| l.input_map.contains("range 0.")), "{:?}", report.layers);
+    let found = distance(&output(&dir.path().join("out"), &text), &output(&dir.path().join("model"), &text));
+    assert!((found / report.end_to_end_error.unwrap() - 1.0).abs() < 1e-4);
+    let eight = quantized(dir.path(), "eight", &Options { group: None, ..options("w8a8", Method::Rtn) }, Some(&text));
+    assert!(eight.layers.iter().all(|l| l.input_map == "none"));
+}
