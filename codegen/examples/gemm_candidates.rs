@@ -1,8 +1,8 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
-//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
+//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, or `i8`, `fp8` for 8-bit weights and activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output. `@N` after a problem keeps the first N candidates of each
-//! family, `@best` the one kernel that `select` takes.
+//! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
 use icd_codegen::nvptx::{
     gemm::{FAMILIES, select},
@@ -19,10 +19,13 @@ use std::{error::Error, path::Path};
 fn weight(text: &str) -> Result<WeightFormat, Box<dyn Error>> {
     Ok(match text {
         "dense" => WeightFormat::Dense,
+        "i8" => WeightFormat::W8 { dtype: DType::I8 },
+        "fp8" => WeightFormat::W8 { dtype: DType::F8E4M3FN },
         _ => match text.strip_prefix("sym") {
             Some(g) => WeightFormat::W4 { symmetric: true, group: g.parse()? },
             None => {
-                WeightFormat::W4 { symmetric: false, group: text.strip_prefix("asym").ok_or("weights: dense, symG or asymG")?.parse()? }
+                let group = text.strip_prefix("asym").ok_or("weights: dense, symG, asymG, i8 or fp8")?;
+                WeightFormat::W4 { symmetric: false, group: group.parse()? }
             }
         },
     })
@@ -51,8 +54,9 @@ fn problem(text: &str, arch: Arch) -> Result<GemmProblem, Box<dyn Error>> {
     let weight = weight(fields.next().unwrap_or("sym128"))?;
     let epilogue = epilogue(fields.next().unwrap_or_default())?;
     let dtype = fields.next().unwrap_or("f16");
-    let act = if dtype.starts_with("bf16") { DType::BF16 } else { DType::F16 };
-    let out = if dtype.ends_with(".f32") { DType::F32 } else { act };
+    let float = if dtype.starts_with("bf16") { DType::BF16 } else { DType::F16 };
+    let out = if dtype.ends_with(".f32") { DType::F32 } else { float };
+    let act = if let WeightFormat::W8 { dtype } = weight { dtype } else { float };
     Ok(GemmProblem { m, n, k, act, out, weight, epilogue, arch })
 }
 
@@ -74,7 +78,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{text}: {reason}");
                 continue;
             }
-            for candidate in (family.candidates)(&problem).iter().take(limit.parse()?) {
+            let candidates = (family.candidates)(&problem);
+            let wanted: Vec<_> = match limit.strip_prefix('=') {
+                Some(list) => candidates.iter().filter(|c| list.split(',').any(|t| t == c.tile)).collect(),
+                None => candidates.iter().take(limit.parse()?).collect(),
+            };
+            for candidate in wanted {
                 let kernel = (family.emit)(&problem, &candidate.tile)?;
                 write_files(&problem, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
             }

@@ -4,10 +4,10 @@
 use half::f16;
 use icd_core::{
     DType,
-    layout::{mma_m16n8k16_a, mma_m16n8k16_b, mma_m16n8k16_c, swizzle_128b, wgmma_m64k16_a},
+    layout::{mma_m16n8k16_a, mma_m16n8k16_b, mma_m16n8k16_c, mma_m16n8k32_a, swizzle_128b, wgmma_m64k16_a},
     pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
 };
-use icd_quant::pack::{pack_dense, pack_w4};
+use icd_quant::pack::{pack_dense, pack_w4, pack_w8};
 
 const ROWS: usize = 8;
 
@@ -218,6 +218,41 @@ fn scales_lie_where_the_lanes_read_them() {
                     assert_eq!(packed[lane / 4 + format.zeros_at() + row * 16 + 8 * half], zeros[row * TILE_N + column]);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn eight_bit_products_are_exact_through_fragments_and_swizzle() {
+    const STEPS: usize = TILE_K / 32;
+    let mut random = Random(1234);
+    let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, KOrder::Natural).unwrap();
+    let mut bytes = |count: usize| (0..count).map(|_| random.next() as u8).collect::<Vec<u8>>();
+    let (weights, x) = (bytes(TILE_K * TILE_N), bytes(ROWS * TILE_K));
+    let packed = pack_w8(&format, &weights).unwrap();
+    let swizzle = swizzle_128b();
+    let mut shared = vec![0u8; ROWS * TILE_K];
+    for (at, byte) in x.iter().enumerate() {
+        shared[swizzle.apply_flat(at as u64) as usize] = *byte;
+    }
+    let fragment = mma_m16n8k32_a();
+    let mut sums = vec![[0i32; ROWS]; TILE_N];
+    for step in 0..STEPS {
+        for lane in 0..32u64 {
+            for i in 0..16u64 {
+                let at = fragment.apply(&[i, lane]);
+                let weight = packed[(step * 32 + lane as usize) * 16 + i as usize] as i8;
+                for (m, sum) in sums[at[0] as usize].iter_mut().enumerate() {
+                    let operand = m * TILE_K + step * 32 + at[1] as usize;
+                    *sum += i32::from(weight) * i32::from(shared[swizzle.apply_flat(operand as u64) as usize] as i8);
+                }
+            }
+        }
+    }
+    for (n, row) in sums.iter().enumerate() {
+        for (m, sum) in row.iter().enumerate() {
+            let want: i32 = (0..TILE_K).map(|k| i32::from(x[m * TILE_K + k] as i8) * i32::from(weights[k * TILE_N + n] as i8)).sum();
+            assert_eq!(*sum, want, "n {n} m {m}");
         }
     }
 }

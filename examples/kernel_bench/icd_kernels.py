@@ -5,13 +5,14 @@
     w = k.pack(codes, scales)                   # uint8 [K, N] codes, [K/group, N] scales (and zeros), or dense [K, N] weights
     k(w, x, y)                                  # on the current stream; bias= and residual= where the kernel has them
 """
+import ctypes
 import json
 import os
 
 import torch
 from cuda.bindings import driver
 
-FLOAT = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}
+FLOAT = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "i8": torch.int8, "f8E4M3FN": torch.float8_e4m3fn}
 _modules = {}
 
 
@@ -43,6 +44,7 @@ class Kernel:
         self.pack_info = json.load(open(os.path.join(folder, "pack.json")))
         self.problem = self.info["problem"]
         self.name = self.info["entry"]
+        self.maps = {}
         torch.cuda.current_stream()
         cubin = os.path.join(folder, "kernel.cubin")
         image = open(cubin if os.path.exists(cubin) else os.path.join(folder, "kernel.ptx"), "rb").read() + b"\0"
@@ -61,8 +63,9 @@ class Kernel:
         table = layout_table(p["tile_layout"])
         order = torch.tensor([t["k"] * tn + t["n"] for t in table], device=weights.device)
         coded = p["format"]["weight"]["kind"] == "w4"
-        fill = 8 if coded else 0
-        full = torch.full((kt * tk, nt * tn), fill, dtype=weights.dtype, device=weights.device)
+        if weights.dtype == torch.float8_e4m3fn:
+            weights = weights.view(torch.int8)
+        full = torch.full((kt * tk, nt * tn), 8 if coded else 0, dtype=weights.dtype, device=weights.device)
         full[:k, :n] = weights
         tiles = full.view(kt, tk, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, tk * tn)[:, order]
         if not coded:
@@ -80,16 +83,37 @@ class Kernel:
             parts.append(table.view(torch.uint8))
         return torch.cat(parts, 1).reshape(-1).contiguous()
 
-    def __call__(self, weights, x, y, bias=None, residual=None, overlap=True):
-        """Launches on the current stream. `overlap` lets a kernel that can do so start before the one in front of it has ended."""
+    def tensor_map(self, x, param):
+        """The 128 bytes that describe `x` to the copy engine, as kernel.json's parameter says."""
+        key = (x.data_ptr(), x.shape[0])
+        if key not in self.maps:
+            kinds = driver.CUtensorMapDataType
+            kind = {"f16": kinds.CU_TENSOR_MAP_DATA_TYPE_FLOAT16, "bf16": kinds.CU_TENSOR_MAP_DATA_TYPE_BFLOAT16}
+            kind = kind.get(param["dtype"], kinds.CU_TENSOR_MAP_DATA_TYPE_UINT8)
+            made = check(driver.cuTensorMapEncodeTiled(
+                kind, 2, x.data_ptr(), [driver.cuuint64_t(param["cols"]), driver.cuuint64_t(x.shape[0])],
+                [driver.cuuint64_t(param["cols"] * x.element_size())], [driver.cuuint32_t(param["box_cols"]), driver.cuuint32_t(param["box_rows"])],
+                [driver.cuuint32_t(1)] * 2, driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+                driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B, driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE))
+            self.maps[key] = (ctypes.c_uint64 * 16).from_buffer_copy(ctypes.string_at(made.getPtr(), 128))
+        return self.maps[key]
+
+    def __call__(self, weights, x, y, bias=None, residual=None, overlap=True, scales=None):
+        """Launches on the current stream. `overlap` lets a kernel that can do so start before the one in front of it has ended;
+        `scales` are f32, of rows and of columns, for 8-bit activations."""
         pointer = {"weights": weights, "activations": x, "output": y, "bias": bias, "residual": residual}
-        import ctypes
-        values, types = [], []
+        values = []
         for param in self.info["params"]:
             if param["role"] == "rows":
-                values.append(x.shape[0]); types.append(ctypes.c_uint32)
+                values.append(ctypes.c_uint32(x.shape[0]))
+            elif param["role"] in ("row_scales", "column_scales"):
+                values.append(ctypes.c_void_p(scales[param["role"] == "column_scales"].data_ptr()))
+            elif param["role"] == "activations_map":
+                values.append(self.tensor_map(x, param))
             else:
-                values.append(pointer[param["role"]].data_ptr()); types.append(ctypes.c_void_p)
+                values.append(ctypes.c_void_p(pointer[param["role"]].data_ptr()))
+        arguments = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
         config = driver.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = self.info["grid"]
         config.blockDimX, config.blockDimY, config.blockDimZ = self.info["block"]
@@ -100,4 +124,4 @@ class Kernel:
             attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
             attribute.value.programmaticStreamSerializationAllowed = 1
             config.attrs = [attribute]; config.numAttrs = 1
-        check(driver.cuLaunchKernelEx(config, self.function, (tuple(values), tuple(types)), 0))
+        check(driver.cuLaunchKernelEx(config, self.function, ctypes.addressof(arguments), 0))

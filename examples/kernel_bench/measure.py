@@ -2,8 +2,8 @@
 """Checks and times every kernel folder under the given folders on one GPU; prints a table and writes JSON.
 
 Check: fresh random input, float64 reference on the GPU, output poisoned with NaN between canaries, relative error ||y - r|| / ||r||, at most 2e-3
-(8e-3 for bf16 output). Time: one CUDA graph over enough copies of the weights to exceed three times the L2, median of replays. cuBLAS (torch)
-is timed beside on the same shape.
+(8e-3 for bf16 output). Time: one CUDA graph over enough copies of the weights to exceed three times the L2, median of replays. cuBLAS (torch,
+16-bit) is timed beside on the same shape.
 
     python3 measure.py DIR... [--json out.json] [--rows 1,4,8] [--top 3] [--check-only] [--budget 300]
 """
@@ -30,11 +30,20 @@ def activation(name, v):
             "gelu_tanh": lambda: f.gelu(v, approximate="tanh")}[name]()
 
 
+def eight(shape, dtype, gen):
+    if dtype == "i8":
+        return torch.randint(-127, 128, shape, device=DEV, generator=gen, dtype=torch.int8)
+    return (torch.randn(shape, device=DEV, generator=gen) * 50).to(FLOAT[dtype])
+
+
 def make_weights(problem, gen):
     n, k, w = problem["n"], problem["k"], problem["weight"]
     if w["kind"] == "dense":
         dense = (torch.randn((k, n), device=DEV, generator=gen) * 0.05).to(FLOAT[problem["act"]])
         return (dense,), dense.double()
+    if w["kind"] == "w8":
+        q = eight((k, n), w["dtype"], gen)
+        return (q,), q.double()
     codes = torch.randint(0, 16, (k, n), dtype=torch.uint8, device=DEV, generator=gen)
     groups = math.ceil(k / w["group"])
     scales = (torch.rand((groups, n), device=DEV, generator=gen) * 0.02 + 0.005).to(FLOAT[problem["act"]])
@@ -91,7 +100,9 @@ def main():
             problem, ep = kernel.problem, kernel.problem["epilogue"]
             if first is None:
                 raw, reference = make_weights(problem, gen)
-                first = reference.to(FLOAT[act])
+                scaled = problem["weight"]["kind"] == "w8"
+                first = reference.to(torch.float16 if scaled else FLOAT[act])
+                of_columns = torch.rand(n, device=DEV, generator=gen) * 0.01 + 0.001
             key = json.dumps(kernel.pack_info["format"])
             if key not in packed:
                 one = kernel.pack(*raw)
@@ -101,16 +112,19 @@ def main():
             ws = packed[key]
             wanted = [int(r) for r in ar.rows.split(",") if r] or [m_max]
             for m in [r for r in wanted if r <= m_max and (r > m_max // 2 or r <= 8 or len(wanted) == 1)]:
-                x = torch.randn((m, k), device=DEV, generator=gen).to(FLOAT[act])
-                bias = torch.randn(n, device=DEV, generator=gen).to(FLOAT[act]) if ep["bias"] else None
                 out = FLOAT[problem["out"]]
+                x = eight((m, k), act, gen) if scaled else torch.randn((m, k), device=DEV, generator=gen).to(FLOAT[act])
+                of_rows = torch.rand(m, device=DEV, generator=gen) * 0.01 + 0.001
+                scales = (of_rows, of_columns) if scaled else None
+                bias = torch.randn(n, device=DEV, generator=gen).to(out if scaled else FLOAT[act]) if ep["bias"] else None
                 residual = torch.randn((m, n), device=DEV, generator=gen).to(out) if ep["residual"] else None
                 whole = torch.full((2 * CANARY + m * n,), float("nan"), dtype=out, device=DEV)
                 whole[:CANARY] = 7.0; whole[-CANARY:] = 7.0
                 y = whole[CANARY:CANARY + m * n].view(m, n)
-                kernel(ws[0], x, y, bias, residual)
+                kernel(ws[0], x, y, bias, residual, scales=scales)
                 torch.cuda.synchronize()
                 r = x.double() @ reference
+                if scaled: r = r * of_rows.double()[:, None] * of_columns.double()
                 if bias is not None: r = r + bias.double()
                 r = activation(ep["activation"], r)
                 if residual is not None: r = r + residual.double()
@@ -122,11 +136,12 @@ def main():
                 if (ok or ar.trust) and not ar.check_only:
                     est = 2.0 * m * n * k / 4e8 + ws[0].numel() / 3e6 + 3
                     calls = max(len(ws), min(60, int(1500 / est)))
-                    row["us"] = graph_us(lambda i: kernel(ws[i % len(ws)], x, y, bias, residual, not ar.no_overlap), calls, 11)
+                    row["us"] = graph_us(lambda i: kernel(ws[i % len(ws)], x, y, bias, residual, not ar.no_overlap, scales), calls, 11)
                     if (m, n, k) not in cublas:
                         dense = [first.clone() for _ in range(max(2, min(40, math.ceil(180e6 / (n * k * 2)))))]
-                        yc = torch.empty((m, n), dtype=FLOAT[act], device=DEV)
-                        cublas[m, n, k] = graph_us(lambda i: torch.matmul(x, dense[i % len(dense)], out=yc), calls, 11)
+                        xc = x.to(first.dtype)
+                        yc = torch.empty((m, n), dtype=first.dtype, device=DEV)
+                        cublas[m, n, k] = graph_us(lambda i: torch.matmul(xc, dense[i % len(dense)], out=yc), calls, 11)
                         del dense
                     row["cublas_us"] = cublas[m, n, k]
                 if not ok and not ar.trust:

@@ -9,12 +9,12 @@ mod launch;
 
 use crate::{RuntimeError, StepTime};
 pub(crate) use arch::supports;
-use driver::{Device, DeviceMemory, Event, Graph, Module, PinnedMemory, Stream, check};
+use driver::{Device, DeviceMemory, Event, Graph, Module, PinnedMemory, Stream, check, tensor_map};
 use icd_core::{
     artifact::{Artifact, ArtifactError},
     manifest::{LaunchArg, Place, Program, Step, Target, TensorSpec},
 };
-use launch::{Launch, Shape};
+use launch::{Argument, Launch, Shape};
 use std::{collections::BTreeMap, rc::Rc};
 
 /// What is known of the device, for reports.
@@ -311,13 +311,15 @@ impl Builder<'_> {
             },
             symbol: entry.into(),
         })?;
+        let word = |size, value| Ok(Argument::Word { size, value });
         let value = |arg: &LaunchArg| match arg {
-            LaunchArg::Buffer(index) => (8, self.address(*index)),
-            LaunchArg::U32(value) => (4, u64::from(*value)),
-            LaunchArg::U64(value) => (8, *value),
-            LaunchArg::F32(value) => (4, u64::from(value.to_bits())),
+            LaunchArg::Buffer(index) => word(8, self.address(*index)),
+            LaunchArg::U32(value) => word(4, u64::from(*value)),
+            LaunchArg::U64(value) => word(8, *value),
+            LaunchArg::F32(value) => word(4, u64::from(value.to_bits())),
+            LaunchArg::TensorMap(map) => tensor_map(self.device, self.address(map.buffer), map).map(Argument::Map),
         };
-        Launch::new(self.device, function, entry, shape, &args.iter().map(value).collect::<Vec<_>>())
+        Launch::new(self.device, function, entry, shape, args.iter().map(value).collect::<Result<_, _>>()?)
     }
 
     fn copy(&self, dst: usize, src: usize, bytes: usize) -> Result<Op, RuntimeError> {

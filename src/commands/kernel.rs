@@ -16,6 +16,10 @@ enum Scheme {
     W4a16,
     /// 16-bit weights and activations.
     W16a16,
+    /// 8-bit integers, with a scale a row of the activations and one a column of the weights.
+    W8a8,
+    /// 8-bit floats (e4m3), scaled likewise.
+    Fp8,
 }
 
 /// Type of the activations.
@@ -37,7 +41,7 @@ pub struct KernelArgs {
     /// Store zero points beside scales.
     #[arg(long)]
     asym: bool,
-    /// Type of activations and scales.
+    /// Type of 16-bit activations and scales, and of the output.
     #[arg(long, value_enum, default_value = "f16")]
     float: Float,
     /// Rows of the activations.
@@ -62,9 +66,14 @@ pub struct KernelArgs {
 /// # Errors
 /// No kernel family supports the problem, or the directory cannot be written.
 pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
-    let act = match args.float {
+    let out = match args.float {
         Float::F16 => DType::F16,
         Float::Bf16 => DType::BF16,
+    };
+    let act = match args.scheme {
+        Scheme::W4a16 | Scheme::W16a16 => out,
+        Scheme::W8a8 => DType::I8,
+        Scheme::Fp8 => DType::F8E4M3FN,
     };
     let group = if args.group == 0 { args.k.div_ceil(128).saturating_mul(128) } else { args.group };
     let problem = GemmProblem {
@@ -72,10 +81,11 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         n: args.n,
         k: args.k,
         act,
-        out: act,
+        out,
         weight: match args.scheme {
             Scheme::W4a16 => WeightFormat::W4 { symmetric: !args.asym, group },
             Scheme::W16a16 => WeightFormat::Dense,
+            Scheme::W8a8 | Scheme::Fp8 => WeightFormat::W8 { dtype: act },
         },
         epilogue: Epilogue { bias: false, activation: Activation::None, residual: false, narrow_residual: false },
         arch: args.arch,

@@ -3,7 +3,7 @@
 use crate::nvptx::{
     gemm_decode,
     gemm_fragments::weight_name,
-    gemm_mma, gemm_tuned, gemm_wgmma,
+    gemm_mma, gemm_multicast, gemm_tuned, gemm_wgmma,
     kernel_module::{KernelError, KernelModule, Param, Unsupported},
 };
 use icd_core::{
@@ -50,6 +50,13 @@ pub const FAMILIES: &[Family] = &[
         supports: gemm_wgmma::supports,
         candidates: gemm_wgmma::candidates,
         emit: gemm_wgmma::emit,
+    },
+    Family {
+        name: gemm_multicast::NAME,
+        k_order: KOrder::Natural,
+        supports: gemm_multicast::supports,
+        candidates: gemm_multicast::candidates,
+        emit: gemm_multicast::emit,
     },
     Family {
         name: gemm_mma::NAME,
@@ -100,19 +107,42 @@ pub fn choose(problem: &GemmProblem) -> Result<(&'static Family, String), Unsupp
 /// # Errors
 /// The format is unusable (group size, float type, size).
 pub fn pack_format(problem: &GemmProblem, k_order: KOrder, family: &'static str) -> Result<PackFormat, Unsupported> {
-    PackFormat::new(problem.n, problem.k, problem.weight, problem.act, k_order)
+    PackFormat::new(problem.n, problem.k, problem.weight, problem.packed_float(), k_order)
         .map_err(|e| Unsupported { family, constraint: e.to_string() })
 }
 
-/// Constraints that every family has.
+/// Constraints that every family of 16-bit activations has.
 pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
     let no = |constraint: String| Err(Unsupported { family, constraint });
     if !matches!(problem.act, DType::F16 | DType::BF16) {
         return no(format!("activations must be f16 or bf16, not {}", problem.act.name()));
     }
+    if let WeightFormat::W8 { dtype } = problem.weight {
+        return no(format!("weights of type {0} need activations of type {0}, not {1}", dtype.name(), problem.act.name()));
+    }
     if problem.out != problem.act && problem.out != DType::F32 {
         return no(format!("output must be {} or f32, not {}", problem.act.name(), problem.out.name()));
     }
+    check_sizes(problem, family)
+}
+
+/// Constraints that families of 8-bit activations have.
+pub(crate) fn check_eight_bits(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
+    let no = |constraint: String| Err(Unsupported { family, constraint });
+    if problem.weight != (WeightFormat::W8 { dtype: problem.act }) {
+        return no(format!("activations of type {0} need weights of type {0}", problem.act.name()));
+    }
+    if !matches!(problem.out, DType::F16 | DType::BF16 | DType::F32) {
+        return no(format!("output must be f16, bf16 or f32, not {}", problem.out.name()));
+    }
+    if problem.epilogue.narrow_residual {
+        return no("the residual must have the output's type".into());
+    }
+    check_sizes(problem, family)
+}
+
+fn check_sizes(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
+    let no = |constraint: String| Err(Unsupported { family, constraint });
     if problem.m == 0 {
         return no("m must be at least 1".into());
     }
@@ -129,11 +159,20 @@ pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Resul
 
 /// Kernel symbol: what it computes and how, in characters that PTX names allow.
 pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String {
-    let w = if problem.weight == WeightFormat::Dense { "w16" } else { "w4" };
-    let float = if problem.act == DType::BF16 { "bf16" } else { "a16" };
+    let w = match problem.weight {
+        WeightFormat::Dense => "w16",
+        WeightFormat::W4 { .. } => "w4",
+        WeightFormat::W8 { .. } => "w8",
+    };
+    let float = match problem.act {
+        DType::BF16 => "bf16",
+        _ if problem.has_scales() => "a8",
+        _ => "a16",
+    };
     let mut name = format!("{w}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
-    if problem.out == DType::F32 {
-        name.push_str("_f32");
+    if problem.out != problem.act && (problem.has_scales() || problem.out == DType::F32) {
+        name.push('_');
+        name.push_str(problem.out.name());
     }
     if problem.epilogue.bias {
         name.push_str("_bias");
@@ -148,7 +187,7 @@ pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String 
     name
 }
 
-/// Parameters of every family, in order: weights, activations, output, bias and residual if any, rows.
+/// Parameters of every family, in order: weights, activations, output, bias and residual if any, rows, scales of rows and columns if any.
 pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
     let mut params = vec![
         Param::Weights { format },
@@ -156,13 +195,16 @@ pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
         Param::Output { dtype: problem.out, cols: problem.n },
     ];
     if problem.epilogue.bias {
-        params.push(Param::Bias { dtype: problem.act });
+        params.push(Param::Bias { dtype: problem.bias_type() });
     }
     if problem.epilogue.residual {
         let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
         params.push(Param::Residual { dtype });
     }
     params.push(Param::Rows { value: problem.m as u32 });
+    if problem.has_scales() {
+        params.extend([Param::RowScales, Param::ColumnScales]);
+    }
     params
 }
 
@@ -174,6 +216,7 @@ pub(crate) struct ParamIndex {
     pub(crate) bias: Option<u32>,
     pub(crate) residual: Option<u32>,
     pub(crate) rows: u32,
+    pub(crate) scales: Option<[u32; 2]>,
     pub(crate) count: u32,
 }
 
@@ -182,7 +225,8 @@ impl ParamIndex {
         let bias = problem.epilogue.bias.then_some(3);
         let residual = problem.epilogue.residual.then_some(3 + u32::from(problem.epilogue.bias));
         let rows = 3 + u32::from(problem.epilogue.bias) + u32::from(problem.epilogue.residual);
-        Self { weights: 0, x: 1, y: 2, bias, residual, rows, count: rows + 1 }
+        let scales = problem.has_scales().then_some([rows + 1, rows + 2]);
+        Self { weights: 0, x: 1, y: 2, bias, residual, rows, scales, count: rows + if problem.has_scales() { 3 } else { 1 } }
     }
 
     pub(crate) fn types(&self) -> Vec<crate::nvptx::ptx_builder::Ty> {

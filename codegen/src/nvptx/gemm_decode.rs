@@ -15,7 +15,7 @@
 
 use crate::nvptx::{
     gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
-    gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
+    gemm_epilogue::{Corner, Destination, SumTile, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
     ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
@@ -220,7 +220,7 @@ pub fn emit(problem: &GemmProblem, tile: &str) -> Result<KernelModule, KernelErr
     let ctx = Context::create();
     let bounds = LaunchBounds { threads: tile.threads(), min_blocks: tile.min_blocks(&format, problem.arch), cluster: 1 };
     let builder = KernelBuilder::new(&ctx, problem.arch, &entry, &index.types(), bounds)?;
-    Generator::new(&builder, problem, format, tile, &index).body();
+    Generator::new(&builder, problem, format, tile, index).body();
     Ok(KernelModule {
         entry,
         arch: problem.arch,
@@ -247,9 +247,7 @@ struct Generator<'k, 'c> {
     empty: Int<'c>,
     weights: Int<'c>,
     x: Int<'c>,
-    y: Int<'c>,
-    bias: Option<Int<'c>>,
-    residual: Option<Int<'c>>,
+    index: ParamIndex,
     rows: Int<'c>,
     first_tile: Int<'c>,
     end_tile: Int<'c>,
@@ -262,7 +260,7 @@ struct Cursor<'c> {
 }
 
 impl<'k, 'c> Generator<'k, 'c> {
-    fn new(k: &'k KernelBuilder<'c>, problem: &'k GemmProblem, format: PackFormat, tile: Tile, index: &ParamIndex) -> Self {
+    fn new(k: &'k KernelBuilder<'c>, problem: &'k GemmProblem, format: PackFormat, tile: Tile, index: ParamIndex) -> Self {
         let thread = k.thread();
         let block = k.block_index('x');
         let n_tiles = format.n_tiles() as u32;
@@ -282,10 +280,8 @@ impl<'k, 'c> Generator<'k, 'c> {
             empty: k.add_c(full, 8 * tile.stages),
             weights: k.param_address(index.weights),
             x: k.param_address(index.x),
-            y: k.param_address(index.y),
-            bias: index.bias.map(|i| k.param_address(i)),
-            residual: index.residual.map(|i| k.param_address(i)),
             rows: k.param_int(index.rows),
+            index,
             first_tile: share(block),
             end_tile: share(k.add_c(block, 1)),
         }
@@ -518,15 +514,13 @@ impl<'k, 'c> Generator<'k, 'c> {
         }
         k.named_barrier(1, tile.consumers());
         let end = k.mul_c(k.add(tile0, self.count(tile0)), TILE_N as u32);
-        let to = Destination {
-            y: self.y,
-            bias: self.bias,
-            residual: self.residual,
+        let corner = Corner {
             rows: self.rows,
             row0: k.int(0),
             col0: k.mul_c(tile0, TILE_N as u32),
             col_end: k.min(end, k.int(self.problem.n as u32)),
         };
+        let to = Destination::new(k, &self.index, corner);
         let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, STORE_COLUMNS) };
         let sources: Vec<Int> = (0..tile.warps_k).map(|s| k.add_c(base, s * sums.bytes())).collect();
         finish_tile(k, self.problem, sums, &sources, to, workers);

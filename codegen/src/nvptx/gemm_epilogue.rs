@@ -8,7 +8,10 @@
 //! Four columns of padding make the fragment-order writes free of bank conflicts, and the row-order reads too when the columns are a multiple of
 //! 32 (tested).
 
-use crate::nvptx::ptx_builder::{Float, Int, KernelBuilder, Var};
+use crate::nvptx::{
+    gemm::ParamIndex,
+    ptx_builder::{Float, Int, KernelBuilder, Var},
+};
 use icd_core::{
     DType,
     problem::{Activation, GemmProblem},
@@ -51,14 +54,36 @@ pub struct Destination<'c> {
     pub bias: Option<Int<'c>>,
     /// Residual, if the problem has one.
     pub residual: Option<Int<'c>>,
-    /// Rows of the whole output.
+    /// f32 scales of rows and of columns, if the problem has them.
+    pub scales: Option<[Int<'c>; 2]>,
+    /// The block's part.
+    pub corner: Corner<'c>,
+}
+
+/// Where a block's part of the output begins and ends.
+#[derive(Clone, Copy)]
+pub struct Corner<'c> {
+    /// First row that is not the block's.
     pub rows: Int<'c>,
-    /// First row of the block.
+    /// First row.
     pub row0: Int<'c>,
-    /// First column of the block.
+    /// First column.
     pub col0: Int<'c>,
     /// First column that is not the block's.
     pub col_end: Int<'c>,
+}
+
+impl<'c> Destination<'c> {
+    /// The kernel's own output parameters, for one part of the output.
+    pub(crate) fn new(k: &KernelBuilder<'c>, index: &ParamIndex, corner: Corner<'c>) -> Self {
+        Self {
+            y: k.param_address(index.y),
+            bias: index.bias.map(|i| k.param_address(i)),
+            residual: index.residual.map(|i| k.param_address(i)),
+            scales: index.scales.map(|s| s.map(|i| k.param_address(i))),
+            corner,
+        }
+    }
 }
 
 /// Who runs the epilogue: this thread's index among `threads`, each storing `width` elements at once.
@@ -114,7 +139,7 @@ fn gelu_erf<'c>(k: &KernelBuilder<'c>, x: Float<'c>) -> Float<'c> {
 pub fn store_fragment<'c>(k: &KernelBuilder<'c>, tile: SumTile, address: Int<'c>, row: u32, col: u32, acc: &[Var<'c>]) {
     for (z, var) in acc.iter().enumerate() {
         let (z_row, z_col) = (z as u32 & 1, z as u32 >> 1);
-        k.store_shared_float(address, tile.at(row + z_row, col + 8 * z_col), k.get_float(*var));
+        k.store_shared_float(address, tile.at(row + z_row, col + 8 * z_col), k.get_number(*var));
     }
 }
 
@@ -131,13 +156,18 @@ pub fn finish_tile<'c>(
     let across = tile.cols / width;
     k.for_range(thread, k.int(tile.rows * across), k.int(threads), |piece| {
         let (row, col) = (k.div_c(piece, across), k.mul_c(k.rem_c(piece, across), width));
-        let (m, column) = (k.add(to.row0, row), k.add(to.col0, col));
-        k.when(k.and(k.less(m, to.rows), k.less(column, to.col_end)), || {
+        let (m, column) = (k.add(to.corner.row0, row), k.add(to.corner.col0, col));
+        k.when(k.and(k.less(m, to.corner.rows), k.less(column, to.corner.col_end)), || {
             let offset = k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2);
             let mut values = add_sources(k, sources, offset, width);
             let index = k.add(k.mul(k.to_long(m), k.long(problem.n as u64)), k.to_long(column));
+            if let Some([of_rows, of_columns]) = to.scales {
+                let by_row = load_vector(k, DType::F32, of_rows, k.to_long(m), 1);
+                let by_column = load_vector(k, DType::F32, of_columns, k.to_long(column), width);
+                values = values.into_iter().zip(by_column).map(|(v, c)| k.fmul(k.fmul(v, by_row[0]), c)).collect();
+            }
             if let Some(bias) = to.bias {
-                let terms = load_vector(k, problem.act, bias, k.to_long(column), width);
+                let terms = load_vector(k, problem.bias_type(), bias, k.to_long(column), width);
                 values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
             }
             values = values.into_iter().map(|v| activate(k, problem.epilogue.activation, v)).collect();

@@ -142,5 +142,6 @@ pub fn weight_name(weight: WeightFormat) -> String {
     match weight {
         WeightFormat::W4 { symmetric, group } => format!("g{group}_{}", if symmetric { "sym" } else { "asym" }),
         WeightFormat::Dense => "dense".into(),
+        WeightFormat::W8 { dtype } => dtype.name().to_lowercase(),
     }
 }

@@ -17,7 +17,7 @@
 
 use crate::nvptx::{
     gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
-    gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
+    gemm_epilogue::{Corner, Destination, SumTile, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
     ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
@@ -245,15 +245,8 @@ impl<'k, 'c> Generator<'k, 'c> {
         let weights_base = k.param_address(index.weights);
         let x_base = k.param_address(index.x);
         let x_start = k.add(x_base, k.mul(k.to_long(row0), k.long(problem.k as u64 * 2)));
-        let to = Destination {
-            y: k.param_address(index.y),
-            bias: index.bias.map(|i| k.param_address(i)),
-            residual: index.residual.map(|i| k.param_address(i)),
-            rows,
-            row0,
-            col0,
-            col_end: k.int(problem.n as u32),
-        };
+        let corner = Corner { rows, row0, col0, col_end: k.int(problem.n as u32) };
+        let to = Destination::new(k, index, corner);
         Self {
             k,
             problem,
@@ -407,7 +400,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             let (row, byte) = (k.div_c(piece, across), k.mul_c(k.rem_c(piece, across), size));
             let swizzled = k.xor(byte, k.shl_c(k.and_c(row, 1), 6));
             let to = k.add(start, k.add(k.mul_c(row, tile.x_pitch()), swizzled));
-            let mut inside = k.less(k.add(self.to.row0, row), self.rows);
+            let mut inside = k.less(k.add(self.to.corner.row0, row), self.rows);
             if is_ragged_k {
                 inside = k.and(inside, k.less_c(k.add(k.shl_c(k.get(self.k_done), 1), byte), row_bytes));
             }

@@ -44,7 +44,7 @@ impl<'c> WarpProduct<'_, 'c> {
     /// 16 bytes of activations.
     pub fn multiply(&self, tiles: Int<'c>, load_x: &dyn Fn(u32, u32) -> [Int<'c>; 4], acc: &[Var<'c>]) {
         match self.format.weight {
-            WeightFormat::Dense => self.multiply_dense(tiles, load_x, acc),
+            WeightFormat::Dense | WeightFormat::W8 { .. } => self.multiply_dense(tiles, load_x, acc),
             WeightFormat::W4 { .. } => self.multiply_w4(tiles, load_x, acc),
         }
     }

@@ -20,8 +20,8 @@
 
 use crate::nvptx::{
     gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
-    gemm_epilogue::{Destination, SumTile, Workers, finish_tile, store_fragment, vector},
-    gemm_fragments::{Center, Scales, dequantize_w4, scale_fragment},
+    gemm_epilogue::{Corner, Destination, SumTile, Workers, finish_tile, store_fragment, vector},
+    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STEPS, STRIPS_A_BLOCK, WARP, WARPGROUP, WarpgroupProduct},
     kernel_module::{KernelError, KernelModule, Unsupported},
     ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
 };
@@ -35,19 +35,10 @@ use inkwell::context::Context;
 /// Family name.
 pub const NAME: &str = "wgmma";
 
-const WARPGROUP: u32 = 128;
-const WARP: u32 = 32;
-const BLOCK_COLS: u32 = 64;
-const STRIPS_A_BLOCK: u32 = BLOCK_COLS / TILE_N as u32;
-const ROW_BYTES: u32 = 128;
 const PIECE: u32 = 16;
-const STEPS: u32 = TILE_K as u32 / 16;
-const STEPS_A_HALF: u32 = STEPS / 2;
 const STAGE_ALIGN: u32 = 1024;
-/// 128-byte swizzle and 1024 bytes from one group of eight rows to the next.
-const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
 /// Registers that a producer thread keeps, by consumer warpgroups.
-const PRODUCER_REGISTERS: [u32; 4] = [48, 48, 40, 40];
+const PRODUCER_REGISTERS: [u32; 4] = [56, 56, 40, 40];
 /// Registers that a consumer thread needs beside sums and fragments: with fewer, ptxas makes the matrix instructions wait for each other.
 const OTHER_REGISTERS: u32 = 44;
 /// Sums of a thread up to which two blocks share a multiprocessor, by consumer warpgroups.
@@ -137,7 +128,7 @@ impl Tile {
             (2, 2) => 96,
             (2, _) => 232,
             (3, _) => 152,
-            (_, 2) => 208,
+            (_, 2) => 200,
             _ => 0,
         }
     }
@@ -286,8 +277,7 @@ struct Generator<'k, 'c> {
     warp: Int<'c>,
     rank: Int<'c>,
     shared: Int<'c>,
-    full: Int<'c>,
-    empty: Int<'c>,
+    ring: Ring<'c>,
     rows: Int<'c>,
     row0: Int<'c>,
     first_strip: Int<'c>,
@@ -295,17 +285,11 @@ struct Generator<'k, 'c> {
     chunks: Int<'c>,
 }
 
-/// A place in the ring that moves on.
-struct Cursor<'c> {
-    slot: Var<'c>,
-    parity: Var<'c>,
-}
-
 impl<'k, 'c> Generator<'k, 'c> {
     fn new(k: &'k KernelBuilder<'c>, problem: &'k GemmProblem, format: PackFormat, tile: Tile, index: ParamIndex) -> Self {
         let thread = k.thread();
         let shared = k.shared_base();
-        let full = k.add_c(shared, tile.barriers_at(&format));
+        let ring = Ring::new(k, k.add_c(shared, tile.barriers_at(&format)), tile.stages);
         let block = k.block_index('x');
         let (rank, column_block) = (k.rem_c(block, tile.splits), k.div_c(block, tile.splits));
         let share = |r: Int<'c>| k.div_c(k.mul_c(r, format.k_tiles() as u32), tile.splits);
@@ -320,8 +304,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             warp: k.uniform(k.shr_c(thread, WARP.ilog2())),
             rank,
             shared,
-            full,
-            empty: k.add_c(full, 8 * tile.stages),
+            ring,
             rows: k.param_int(index.rows),
             row0: k.mul_c(k.block_index('y'), tile.rows),
             first_strip: k.mul_c(column_block, tile.strips()),
@@ -334,10 +317,7 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn body(&self) {
         let (k, tile) = (self.k, self.tile);
         k.when(k.equal_c(self.thread, 0), || {
-            for s in 0..tile.stages {
-                k.mbarrier_init(k.add_c(self.full, 8 * s), WARPGROUP + 1);
-                k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers());
-            }
+            self.ring.init(k, WARPGROUP + 1, tile.consumers());
             if tile.splits > 1 {
                 k.mbarrier_init(self.received(), 1);
                 let own = k.mul_c(self.part_rows(self.rank), tile.part().pitch() * 4 * (tile.splits - 1));
@@ -374,7 +354,7 @@ impl<'k, 'c> Generator<'k, 'c> {
 
     /// Barrier of the sums that other blocks send.
     fn received(&self) -> Int<'c> {
-        self.k.add_c(self.empty, 8 * self.tile.stages)
+        self.k.add_c(self.ring.empty, 8 * self.tile.stages)
     }
 
     /// Rows that block `rank` of the cluster finishes.
@@ -382,22 +362,6 @@ impl<'k, 'c> Generator<'k, 'c> {
         let (k, part) = (self.k, self.tile.part().rows);
         let first = k.min(k.mul_c(rank, part), k.int(self.tile.rows));
         k.min(k.sub(k.int(self.tile.rows), first), k.int(part))
-    }
-
-    fn cursor(&self, parity: u32) -> Cursor<'c> {
-        Cursor { slot: self.k.var(self.k.int(0)), parity: self.k.var(self.k.int(parity)) }
-    }
-
-    fn advance(&self, cursor: &Cursor<'c>) {
-        let k = self.k;
-        let next = k.add_c(k.get(cursor.slot), 1);
-        let wraps = k.equal_c(next, self.tile.stages);
-        k.set(cursor.slot, k.select(wraps, k.int(0), next));
-        k.set(cursor.parity, k.xor(k.get(cursor.parity), k.to_int(wraps)));
-    }
-
-    fn barrier_of(&self, base: Int<'c>, slot: Int<'c>) -> Int<'c> {
-        self.k.add(base, self.k.shl_c(slot, 3))
     }
 
     fn stage_of(&self, slot: Int<'c>) -> Int<'c> {
@@ -412,13 +376,13 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.when(is_weight_warp, || k.for_range(k.int(0), early, k.int(1), |i| self.copy_weights(i, i)));
         k.dependency_wait();
         k.for_range(k.int(0), early, k.int(1), |i| self.copy_x(i, i));
-        let cursor = self.cursor(0);
+        let cursor = self.ring.cursor(k, 0);
         k.for_range(early, self.chunks, k.int(1), |i| {
             let slot = k.get(cursor.slot);
-            k.mbarrier_wait(self.barrier_of(self.empty, slot), k.get(cursor.parity));
+            k.mbarrier_wait(self.ring.empty_at(k, slot), k.get(cursor.parity));
             k.when(is_weight_warp, || self.copy_weights(slot, i));
             self.copy_x(slot, i);
-            self.advance(&cursor);
+            self.ring.advance(k, &cursor);
         });
         if tile.splits > 1 {
             k.cluster_wait();
@@ -438,7 +402,7 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn copy_weights(&self, slot: Int<'c>, i: Int<'c>) {
         let (k, tile) = (self.k, self.tile);
         let tile_bytes = self.format.tile_bytes() as u32;
-        let full = self.barrier_of(self.full, slot);
+        let full = self.ring.full_at(k, slot);
         let left = k.sub(k.int(self.format.n_tiles() as u32), self.first_strip);
         let count = k.min(left, k.int(tile.strips()));
         k.when(k.equal_c(self.lane, 0), || k.mbarrier_expect(full, k.mul_c(count, tile_bytes)));
@@ -477,72 +441,35 @@ impl<'k, 'c> Generator<'k, 'c> {
             let from = k.select(inside, k.add(from0, k.long(u64::from(first) * u64::from(row_bytes))), base);
             k.copy_async(k.add_c(to, first * ROW_BYTES), from, PIECE, Some(k.select(inside, k.int(PIECE), k.int(0))));
         }
-        k.mbarrier_arrive_copies(self.barrier_of(self.full, slot));
+        k.mbarrier_arrive_copies(self.ring.full_at(k, slot));
     }
 
     fn consume(&self) {
         let (k, tile) = (self.k, self.tile);
         let group = k.shr_c(self.warp, 2);
-        let per_block = (tile.rows / 2) as usize;
-        let acc = k.float_vars(per_block * tile.blocks as usize);
-        let cursor = self.cursor(0);
-        let previous = k.var(self.empty);
+        let product =
+            WarpgroupProduct { k, format: &self.format, act: self.problem.act, rows: tile.rows, blocks: tile.blocks, lane: self.lane };
+        let acc = product.sums();
+        let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
+        let tile_offset = k.add_c(k.mul_c(strip, self.format.tile_bytes() as u32), 2 * tile.x_half_bytes());
+        let cursor = self.ring.cursor(k, 0);
+        let previous = k.var(self.ring.empty);
         k.for_range(k.int(0), self.chunks, k.int(1), |i| {
             let slot = k.get(cursor.slot);
-            k.mbarrier_wait(self.barrier_of(self.full, slot), k.get(cursor.parity));
+            k.mbarrier_wait(self.ring.full_at(k, slot), k.get(cursor.parity));
             k.proxy_fence();
             for half in 0..2 {
-                self.multiply(self.stage_of(slot), group, half, &acc);
+                let stage = self.stage_of(slot);
+                product.multiply(stage, half * tile.x_half_bytes(), k.add(stage, tile_offset), half, &acc);
                 if half == 0 {
                     k.when(k.less(k.int(0), i), || k.mbarrier_arrive(k.get(previous)));
                 }
             }
-            k.set(previous, self.barrier_of(self.empty, slot));
-            self.advance(&cursor);
+            k.set(previous, self.ring.empty_at(k, slot));
+            self.ring.advance(k, &cursor);
         });
         k.wgmma_wait(0);
         self.finish(group, &acc);
-    }
-
-    /// Half a stage: fragments first, then the matrix instructions, which may still run when this returns; those of the half before are done.
-    fn multiply(&self, stage: Int<'c>, group: Int<'c>, half: u32, acc: &[Var<'c>]) {
-        let (k, tile, format) = (self.k, self.tile, &self.format);
-        let tile_bytes = format.tile_bytes() as u32;
-        let per_block = (tile.rows / 2) as usize;
-        let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
-        let first = k.add_c(k.add(stage, k.mul_c(strip, tile_bytes)), 2 * tile.x_half_bytes());
-        let descriptor = k.add(k.to_long(k.shr_c(stage, 4)), k.long(DESCRIPTOR + u64::from(half * tile.x_half_bytes() >> 4)));
-        let fragments: Vec<Vec<[Int; 4]>> =
-            (0..tile.blocks).map(|b| self.fragments(k.add_c(first, b * STRIPS_A_BLOCK * tile_bytes), half)).collect();
-        k.wgmma_fence();
-        for step in 0..STEPS_A_HALF {
-            for (target, block) in acc.chunks_exact(per_block).zip(&fragments) {
-                let operand = k.add(descriptor, k.long(u64::from(step * 32 >> 4)));
-                k.wgmma_m64k16(format.float, target, block[step as usize], operand);
-            }
-        }
-        k.wgmma_commit();
-        k.wgmma_wait(1);
-    }
-
-    /// The four A fragments of a strip for half a stage.
-    fn fragments(&self, strip: Int<'c>, half: u32) -> Vec<[Int<'c>; 4]> {
-        let (k, format) = (self.k, &self.format);
-        let at = k.add(strip, k.shl_c(self.lane, 4));
-        if format.weight == WeightFormat::Dense {
-            return (0..STEPS_A_HALF).map(|s| k.load_shared_16(at, (half * STEPS_A_HALF + s) * 512)).collect();
-        }
-        let column = k.shr_c(self.lane, 2);
-        let words = k.load_shared_16(at, half * 512);
-        let steps_a_group = (STEPS / format.groups_per_tile() as u32) as usize;
-        let mut all = Vec::new();
-        for (first, group) in words.chunks(steps_a_group.min(words.len())).enumerate() {
-            let row = (half as usize * words.len() + first * steps_a_group) / steps_a_group;
-            let center = Center::load(k, format, strip, column, row as u32);
-            let scales = Scales::load(k, format, strip, column, row as u32).pairs(k);
-            all.extend(group.iter().map(|w| scale_fragment(k, format.float, dequantize_w4(k, format.float, *w, center), scales)));
-        }
-        all
     }
 
     fn finish(&self, group: Int<'c>, acc: &[Var<'c>]) {
@@ -568,15 +495,13 @@ impl<'k, 'c> Generator<'k, 'c> {
             k.named_barrier(1, tile.consumers());
         }
         k.dependency_wait();
-        let to = Destination {
-            y: k.param_address(self.index.y),
-            bias: self.index.bias.map(|i| k.param_address(i)),
-            residual: self.index.residual.map(|i| k.param_address(i)),
+        let corner = Corner {
             rows: k.min(self.rows, k.add_c(self.row0, tile.rows)),
             row0,
             col0: k.mul_c(self.first_strip, TILE_N as u32),
             col_end: k.int(self.problem.n as u32),
         };
+        let to = Destination::new(k, &self.index, corner);
         let wanted = if tile.part().rows * tile.cols() / 8 < tile.consumers() { 2 } else { 8 };
         let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, wanted) };
         finish_tile(k, self.problem, tile.part(), &sources, to, workers);

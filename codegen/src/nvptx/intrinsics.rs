@@ -190,6 +190,23 @@ impl<'c> KernelBuilder<'c> {
         self.asm(&[], text, &[shared.into(), global.into(), bytes.into(), mbarrier.into()]);
     }
 
+    /// Starts a copy of one box of a two-dimensional tensor map, whose first element is (`row`, `column`), to the same shared address of every
+    /// block of the cluster in `blocks` (a bit each), reported to the `mbarrier` at the same address there. Elements outside are zero.
+    pub fn tensor_copy_multicast(&self, shared: Int<'c>, map: Int<'c>, column: Int<'c>, row: Int<'c>, mbarrier: Int<'c>, blocks: u16) {
+        let text = "{.reg .b16 m; mov.b16 m, BLOCKS; cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster \
+                    [$0], [$1, {$2, $3}], [$4], m;}"
+            .replace("BLOCKS", &blocks.to_string());
+        self.asm(&[], &text, &[shared.into(), map.into(), column.into(), row.into(), mbarrier.into()]);
+    }
+    /// Fetches a tensor map ahead of its first use.
+    pub fn prefetch_tensor_map(&self, map: Int<'c>) {
+        self.asm(&[], "prefetch.tensormap [$0];", &[map.into()]);
+    }
+    /// Arrives at an `mbarrier` of any block of the cluster, at an address from [`KernelBuilder::map_shared`].
+    pub fn mbarrier_arrive_in_cluster(&self, address: Int<'c>) {
+        self.asm(&[], "mbarrier.arrive.shared::cluster.b64 _, [$0];", &[address.into()]);
+    }
+
     /// Orders this thread's view of shared memory before what the tensor cores and the copy engine read next.
     pub fn proxy_fence(&self) {
         self.asm(&[], "fence.proxy.async.shared::cta;", &[]);
@@ -206,12 +223,19 @@ impl<'c> KernelBuilder<'c> {
     pub fn wgmma_wait(&self, pending: u32) {
         self.asm(&[], &format!("wgmma.wait_group.sync.aligned {pending};"), &[]);
     }
-    /// `acc += A · B` of `wgmma.m64nNk16`, `N = 2 * acc.len()`, A in registers, B behind a shared-memory descriptor, stored with `k` contiguous.
-    pub fn wgmma_m64k16(&self, float: DType, acc: &[Var<'c>], a: [Int<'c>; 4], descriptor: Int<'c>) {
-        let (t, count) = (suffix(float), acc.len());
+    /// `acc += A · B` of `wgmma.m64nN` over 32 bytes of `k`, `N = 2 * acc.len()`: A in registers, B behind a shared-memory descriptor, stored with
+    /// `k` contiguous. Elements are `f16`, `bf16`, `f8E4M3FN` (f32 sums) or `i8` (i32 sums, wrapping).
+    pub fn wgmma_m64(&self, element: DType, acc: &[Var<'c>], a: [Int<'c>; 4], descriptor: Int<'c>) {
+        let (shape, scales) = match element {
+            DType::I8 => ("k32.s32.s8.s8", ""),
+            DType::F8E4M3FN => ("k32.f32.e4m3.e4m3", ", 1, 1"),
+            DType::BF16 => ("k16.f32.bf16.bf16", ", 1, 1, 0"),
+            _ => ("k16.f32.f16.f16", ", 1, 1, 0"),
+        };
+        let count = acc.len();
         let d: Vec<String> = (0..count).map(|i| format!("${i}")).collect();
         let text = format!(
-            "{{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n{}k16.f32.{t}.{t} {{{}}}, {{${}, ${}, ${}, ${}}}, ${}, p, 1, 1, 0;}}",
+            "{{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n{}{shape} {{{}}}, {{${}, ${}, ${}, ${}}}, ${}, p{scales};}}",
             count * 2,
             d.join(", "),
             count,

@@ -53,6 +53,18 @@ pub enum Param {
         /// Columns.
         cols: usize,
     },
+    /// A tensor map by value (128 bytes, aligned to 64) of a row-major matrix `[rows][cols]`, 16-byte aligned: dimensions `[cols, rows]`, row
+    /// stride `cols * sizeof(dtype)`, boxes of `box_cols` by `box_rows`, element strides 1, 128-byte swizzle, zeros outside.
+    ActivationsMap {
+        /// Element type.
+        dtype: DType,
+        /// Columns.
+        cols: usize,
+        /// Columns of a box.
+        box_cols: u32,
+        /// Rows of a box.
+        box_rows: u32,
+    },
     /// Address of the row-major result `[rows][cols]`, 16-byte aligned; wholly written.
     Output {
         /// Element type.
@@ -70,6 +82,10 @@ pub enum Param {
         /// Element type.
         dtype: DType,
     },
+    /// Address of an f32 scale a row, of 8-bit activations.
+    RowScales,
+    /// Address of an f32 scale a column, of 8-bit weights.
+    ColumnScales,
     /// Number of activation rows, a 32-bit integer by value.
     Rows {
         /// Value that the grid was made for. A smaller one is allowed, a larger one needs a larger grid where the family says so.

@@ -19,7 +19,7 @@ use crate::{
 use icd_core::{
     DType, Literal, TensorType,
     graph::{Func, FusionKind, Op, OpKind, ValueId},
-    manifest::{Buffer, LaunchArg, Place, Step, StepInfo},
+    manifest::{Buffer, LaunchArg, Place, Step, StepInfo, TensorMap},
     pack_format::{KOrder, PackFormat, WeightFormat},
     problem::{Epilogue, GemmProblem},
 };
@@ -506,13 +506,24 @@ impl<'a> Lowering<'a> {
         info: StepInfo,
     ) -> Result<Step> {
         let missing = |what: &str| CodegenError::Mismatch { why: format!("the kernel {} wants {what}", module.entry) };
+        let rows = module.params.iter().find_map(|p| if let Param::Rows { value } = p { Some(*value) } else { None });
+        let rows = rows.ok_or_else(|| missing("rows"))?;
         let args = module.params.iter().map(|p| {
             Ok(match p {
                 Param::Weights { .. } => LaunchArg::Buffer(weights),
                 Param::Activations { .. } => LaunchArg::Buffer(x),
+                Param::ActivationsMap { dtype, cols, box_cols, box_rows } => LaunchArg::TensorMap(TensorMap {
+                    buffer: x,
+                    dtype: *dtype,
+                    rows,
+                    cols: *cols as u32,
+                    box_cols: *box_cols,
+                    box_rows: *box_rows,
+                }),
                 Param::Output { .. } => LaunchArg::Buffer(out),
                 Param::Bias { .. } => LaunchArg::Buffer(bias.ok_or_else(|| missing("a bias"))?),
                 Param::Residual { .. } => LaunchArg::Buffer(residual.ok_or_else(|| missing("a residual"))?),
+                Param::RowScales | Param::ColumnScales => return Err(missing("scales of rows and columns")),
                 Param::Rows { value } => LaunchArg::U32(*value),
             })
         });
@@ -563,6 +574,7 @@ impl<'a> Lowering<'a> {
                 let plain = icd_quant::pack::unpack_dense(have, &bytes).map_err(|e| failed(e.to_string()))?;
                 icd_quant::pack::pack_dense(&want, &plain)
             }
+            WeightFormat::W8 { .. } => return Ok(None),
         };
         let bytes = bytes.map_err(|e| failed(e.to_string()))?;
         let packed = Literal::from_bytes(TensorType::new(DType::U8, [bytes.len()]), bytes).map_err(|e| failed(e.to_string()))?;

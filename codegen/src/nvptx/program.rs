@@ -118,10 +118,10 @@ fn each_buffer(steps: &mut [Step], f: &mut impl FnMut(&mut usize)) {
     for step in steps {
         match step {
             Step::Native { args, .. } => args.iter_mut().for_each(&mut *f),
-            Step::Launch { args, .. } => args.iter_mut().for_each(|a| {
-                if let LaunchArg::Buffer(b) = a {
-                    f(b);
-                }
+            Step::Launch { args, .. } => args.iter_mut().for_each(|a| match a {
+                LaunchArg::Buffer(b) => f(b),
+                LaunchArg::TensorMap(map) => f(&mut map.buffer),
+                LaunchArg::U32(_) | LaunchArg::U64(_) | LaunchArg::F32(_) => {}
             }),
             Step::Copy { dst, src, .. } => {
                 f(dst);

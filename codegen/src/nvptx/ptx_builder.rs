@@ -15,7 +15,7 @@ use inkwell::{
     module::{Linkage, Module},
     passes::PassBuilderOptions,
     targets::{CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple},
-    types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum},
+    types::{AnyType, BasicMetadataTypeEnum, BasicType, BasicTypeEnum},
     values::{BasicMetadataValueEnum, BasicValueEnum, FloatValue, FunctionValue, IntValue, PointerValue, ValueKind},
 };
 use std::sync::Once;
@@ -28,6 +28,8 @@ pub type Float<'c> = FloatValue<'c>;
 const PTX_KERNEL: u32 = 71;
 const GLOBAL: u16 = 1;
 const SHARED: u16 = 3;
+const TENSOR_MAP_BYTES: u32 = 128;
+const TENSOR_MAP_ALIGN: u64 = 64;
 
 /// Type of a kernel parameter or of an assembly result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum Ty {
     I16,
     /// 32-bit float.
     F32,
+    /// A tensor map, 128 bytes by value: parameters only.
+    TensorMap,
 }
 
 /// A mutable variable of one value.
@@ -109,6 +113,13 @@ impl<'c> KernelBuilder<'c> {
         let types: Vec<BasicMetadataTypeEnum> = params.iter().map(|t| llvm_type(ctx, *t).into()).collect();
         let function = module.add_function(name, ctx.void_type().fn_type(&types, false), None);
         function.set_call_conventions(PTX_KERNEL);
+        for (i, _) in params.iter().enumerate().filter(|(_, t)| **t == Ty::TensorMap) {
+            let at = AttributeLoc::Param(i as u32);
+            let bytes = ctx.i8_type().array_type(TENSOR_MAP_BYTES).as_any_type_enum();
+            function.add_attribute(at, ctx.create_type_attribute(Attribute::get_named_enum_kind_id("byval"), bytes));
+            function.add_attribute(at, ctx.create_enum_attribute(Attribute::get_named_enum_kind_id("align"), TENSOR_MAP_ALIGN));
+            function.add_attribute(at, ctx.create_string_attribute("nvvm.grid_constant", ""));
+        }
         let note = |key: &str, value: String| function.add_attribute(AttributeLoc::Function, ctx.create_string_attribute(key, &value));
         note("nvvm.reqntid", bounds.threads.to_string());
         note("nvvm.minctasm", bounds.min_blocks.to_string());
@@ -159,7 +170,7 @@ impl<'c> KernelBuilder<'c> {
         }
     }
 
-    /// Global address that parameter `index` points to, as an integer.
+    /// Address that parameter `index` points to (of the parameter itself for a tensor map), as an integer.
     pub fn param_address(&self, index: u32) -> Int<'c> {
         match self.function.get_nth_param(index) {
             Some(p) => built(self.b.build_ptr_to_int(p.into_pointer_value(), self.ctx.i64_type(), "")),
@@ -328,6 +339,14 @@ impl<'c> KernelBuilder<'c> {
     pub fn float_vars(&self, count: usize) -> Vec<Var<'c>> {
         (0..count).map(|_| self.var(self.float(0.0))).collect()
     }
+    /// `count` i32 variables, zero.
+    pub fn int_vars(&self, count: usize) -> Vec<Var<'c>> {
+        (0..count).map(|_| self.var(self.int(0))).collect()
+    }
+    /// Makes a 32-bit variable zero, whatever its type.
+    pub fn clear(&self, var: Var<'c>) {
+        built(self.b.build_store(var.slot, var.ty.const_zero()));
+    }
     /// Assigns.
     pub fn set(&self, var: Var<'c>, value: impl Into<BasicValueEnum<'c>>) {
         built(self.b.build_store(var.slot, value.into()));
@@ -339,6 +358,14 @@ impl<'c> KernelBuilder<'c> {
     /// Value of an f32 variable.
     pub fn get_float(&self, var: Var<'c>) -> Float<'c> {
         built(self.b.build_load(var.ty, var.slot, "")).into_float_value()
+    }
+
+    /// Value of a variable as f32: a signed integer is rounded to nearest.
+    pub fn get_number(&self, var: Var<'c>) -> Float<'c> {
+        match built(self.b.build_load(var.ty, var.slot, "")) {
+            BasicValueEnum::IntValue(v) => built(self.b.build_signed_int_to_float(v, self.ctx.f32_type(), "")),
+            other => other.into_float_value(),
+        }
     }
 
     fn block(&self, name: &str) -> BasicBlock<'c> {
@@ -423,11 +450,11 @@ impl<'c> KernelBuilder<'c> {
         }
     }
 
-    /// Inline assembly that updates f32 variables in place: operands `$0..` are the variables, then the inputs.
+    /// Inline assembly that updates variables in place: operands `$0..` are the variables, then the inputs.
     pub fn asm_update(&self, vars: &[Var<'c>], text: &str, inputs: &[BasicValueEnum<'c>]) {
-        let values: Vec<BasicValueEnum> = vars.iter().map(|v| self.get_float(*v).into()).collect();
+        let values: Vec<BasicValueEnum> = vars.iter().map(|v| built(self.b.build_load(v.ty, v.slot, ""))).collect();
         let all: Vec<BasicValueEnum> = inputs.iter().chain(&values).copied().collect();
-        let mut constraints: Vec<String> = vars.iter().map(|_| "=f".to_string()).collect();
+        let mut constraints: Vec<String> = vars.iter().map(|v| format!("={}", constraint(v.ty))).collect();
         constraints.extend(inputs.iter().map(|v| constraint(v.get_type()).to_string()));
         constraints.extend((0..vars.len()).map(|i| i.to_string()));
         constraints.push("~{memory}".into());
@@ -458,6 +485,7 @@ fn llvm_type(ctx: &Context, ty: Ty) -> BasicTypeEnum<'_> {
         Ty::I64 => ctx.i64_type().into(),
         Ty::I16 => ctx.i16_type().into(),
         Ty::F32 => ctx.f32_type().into(),
+        Ty::TensorMap => ctx.ptr_type(AddressSpace::default()).into(),
     }
 }
 

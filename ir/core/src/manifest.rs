@@ -202,6 +202,45 @@ pub enum LaunchArg {
     U64(u64),
     /// A 32-bit float by value.
     F32(f32),
+    /// A tensor map (128 bytes by value) of a row-major matrix in a buffer.
+    TensorMap(TensorMap),
+}
+
+/// What a two-dimensional tensor map describes: a row-major matrix without gaps between rows, read in boxes with a 128-byte swizzle; elements
+/// outside the matrix read as zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorMap {
+    /// Buffer of the matrix.
+    pub buffer: usize,
+    /// Element type of one or two bytes.
+    pub dtype: DType,
+    /// Rows.
+    pub rows: u32,
+    /// Columns; a row's bytes are a multiple of 16.
+    pub cols: u32,
+    /// Columns of a box, 128 bytes at most.
+    pub box_cols: u32,
+    /// Rows of a box, 256 at most.
+    pub box_rows: u32,
+}
+
+impl TensorMap {
+    /// Bytes of the matrix.
+    pub const fn bytes(&self) -> usize {
+        (self.rows as usize).saturating_mul(self.cols as usize).saturating_mul(self.dtype.bytes())
+    }
+    /// Whether the hardware has such maps.
+    pub const fn is_valid(&self) -> bool {
+        let (size, limit) = (self.dtype.bytes(), 1 << 31);
+        let has_sizes = self.rows > 0 && self.cols > 0 && self.rows < limit && self.cols < limit;
+        let has_box = self.box_cols > 0 && self.box_rows > 0 && self.box_rows <= 256 && self.box_cols as usize * size <= 128;
+        matches!(self.dtype, DType::I8 | DType::F8E4M3FN | DType::F16 | DType::BF16)
+            && has_sizes
+            && has_box
+            && (self.cols as usize * size).is_multiple_of(16)
+            && (self.box_cols as usize * size).is_multiple_of(16)
+    }
 }
 
 /// Work of a step, known when it is compiled.

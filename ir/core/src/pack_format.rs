@@ -13,9 +13,10 @@
 //! └──────────────────────────────────────────────────────────┴───────────────┘   asymmetric: then 16 zero points a group, one byte each
 //!
 //! tile, 16-bit elements (4096 bytes): 8 steps × 32 lanes × 8 elements
+//! tile, 8-bit elements (2048 bytes): 4 steps × 32 lanes × 16 elements
 //! ```
 //!
-//! A lane's share is the A fragment of `mma.m16n8k16` with the columns of `W` as its 16 rows, so a 16-byte read yields four instructions' worth
+//! A lane's share is the A fragment of `mma.m16n8k16` (8-bit elements: `mma.m16n8k32`) with the columns of `W` as its 16 rows, so a 16-byte read yields four instructions' worth
 //! of 4-bit codes or one instruction's worth of 16-bit weights. The map from place to (n, k) within a tile is [`PackFormat::tile_layout`].
 //!
 //! Columns and rows beyond the matrix are padding: code and zero point such that, with a scale of 0, they contribute nothing.
@@ -46,6 +47,11 @@ pub enum WeightFormat {
     },
     /// 16-bit floats of the activation's type.
     Dense,
+    /// 8-bit elements; the scale of a column is not among the packed bytes. `k` is in natural order whatever the format's [`KOrder`] says.
+    W8 {
+        /// `i8` or `f8E4M3FN`.
+        dtype: DType,
+    },
 }
 
 /// Order of `k` within a tile's 128 rows.
@@ -69,7 +75,7 @@ pub struct PackFormat {
     pub k: usize,
     /// Element kind.
     pub weight: WeightFormat,
-    /// Type of dense elements and of scales: `f16` or `bf16`.
+    /// Type of dense elements and of scales: `f16` or `bf16`. Of no account to 8-bit elements.
     pub float: DType,
     /// Order of `k` within a tile.
     pub k_order: KOrder,
@@ -84,6 +90,9 @@ pub enum PackFormatError {
     /// Unusable float type.
     #[error("packed weights hold f16 or bf16, not {}", .0.name())]
     Float(DType),
+    /// Unusable 8-bit type.
+    #[error("8-bit packed weights are i8 or f8E4M3FN, not {}", .0.name())]
+    Eight(DType),
     /// Empty or overflowing matrix.
     #[error("cannot pack a matrix of {k} rows by {n} columns: each must be at least 1 and the packed size must fit the address space")]
     Size {
@@ -117,6 +126,11 @@ impl PackFormat {
         if !matches!(self.float, DType::F16 | DType::BF16) {
             return Err(PackFormatError::Float(self.float));
         }
+        if let WeightFormat::W8 { dtype } = self.weight
+            && !matches!(dtype, DType::I8 | DType::F8E4M3FN)
+        {
+            return Err(PackFormatError::Eight(dtype));
+        }
         let size = || self.n_tiles().checked_mul(self.k_tiles())?.checked_mul(self.tile_bytes()).filter(|b| *b <= isize::MAX as usize);
         if self.n == 0 || self.k == 0 || size().is_none() {
             return Err(PackFormatError::Size { n: self.n, k: self.k });
@@ -136,14 +150,14 @@ impl PackFormat {
     pub fn groups_per_tile(&self) -> usize {
         match self.weight {
             WeightFormat::W4 { group, .. } => TILE_K / group.clamp(1, TILE_K),
-            WeightFormat::Dense => 0,
+            WeightFormat::Dense | WeightFormat::W8 { .. } => 0,
         }
     }
     /// Rows of scales of the unpacked matrix.
     pub fn groups(&self) -> usize {
         match self.weight {
             WeightFormat::W4 { group, .. } => self.k.div_ceil(group.max(1)),
-            WeightFormat::Dense => 0,
+            WeightFormat::Dense | WeightFormat::W8 { .. } => 0,
         }
     }
     /// Whether zero points are stored.
@@ -155,6 +169,7 @@ impl PackFormat {
         match self.weight {
             WeightFormat::W4 { .. } => TILE_N * TILE_K / 2,
             WeightFormat::Dense => TILE_N * TILE_K * 2,
+            WeightFormat::W8 { .. } => TILE_N * TILE_K,
         }
     }
     /// Offset of the zero points in a tile.
@@ -180,6 +195,7 @@ impl PackFormat {
         match self.weight {
             WeightFormat::W4 { .. } => (self.tile_at(n, k) + index / 2, 4 * (index as u32 & 1)),
             WeightFormat::Dense => (self.tile_at(n, k) + index * 2, 0),
+            WeightFormat::W8 { .. } => (self.tile_at(n, k) + index, 0),
         }
     }
 
@@ -198,11 +214,19 @@ impl PackFormat {
     }
 
     /// The map from place in a tile to (`n` 0..16, `k` 0..128). Inputs, lowest first: 4-bit codes `nibble` 3, `word` 2, `lane` 5, `half` 1;
-    /// dense `reg` 3, `lane` 5, `step` 3. The input bits in order are the element's index in the tile.
+    /// dense `reg` 3, `lane` 5, `step` 3; 8-bit `reg` 4, `lane` 5, `step` 2. The input bits in order are the element's index in the tile.
     ///
     /// # Errors
     /// None for a format that passed [`PackFormat::check`].
     pub fn tile_layout(&self) -> Result<Layout, LayoutError> {
+        if let WeightFormat::W8 { .. } = self.weight {
+            let fragment = layout::mma_m16n8k32_a();
+            let rows = basis_rows(&fragment);
+            let ins = fragment.ins().iter().cloned().chain([layout::Dim { name: "step".into(), bits: 2 }]).collect();
+            let outs = vec![layout::Dim { name: "n".into(), bits: 4 }, layout::Dim { name: "k".into(), bits: 7 }];
+            let steps = vec![vec![0, 32], vec![0, 64]];
+            return Layout::new(ins, outs, &rows.into_iter().chain([steps]).collect::<Vec<_>>());
+        }
         let k_order = match self.k_order {
             KOrder::Natural => layout::k_order_natural(),
             KOrder::Lane16 => layout::k_order_lane16(),
@@ -213,7 +237,7 @@ impl PackFormat {
         let rows = Layout::identity("n", "n", 4)?.product(&k_order)?;
         let to_element = fragment.then(&rows)?;
         match self.weight {
-            WeightFormat::Dense => Ok(to_element),
+            WeightFormat::Dense | WeightFormat::W8 { .. } => Ok(to_element),
             WeightFormat::W4 { .. } => {
                 let word = Layout::from_bases(&[("word", &[&[1], &[2]])], &[("step", 3)])?;
                 let half = Layout::from_bases(&[("half", &[&[4]])], &[("step", 3)])?;
@@ -248,6 +272,10 @@ fn sum_outputs(a: &Layout, b: &Layout) -> Result<Layout, LayoutError> {
 
 /// Index of element (n, k) in its tile: the inverse of [`PackFormat::tile_layout`], written out so that packing need not multiply matrices.
 fn element_index(weight: WeightFormat, k_order: KOrder, n: usize, k: usize) -> usize {
+    if let WeightFormat::W8 { .. } = weight {
+        let lane = (n & 7) * 4 + (k >> 2 & 3);
+        return ((k >> 5) * 32 + lane) * 16 + (k & 3) + 4 * (n >> 3) + 8 * (k >> 4 & 1);
+    }
     let (step, lane_k, high, low) = match k_order {
         KOrder::Natural => (k >> 4, k >> 1 & 3, k >> 3 & 1, k & 1),
         KOrder::Lane16 => ((k >> 5) * 2 + (k >> 2 & 1), k >> 3 & 3, k >> 1 & 1, k & 1),
@@ -255,7 +283,7 @@ fn element_index(weight: WeightFormat, k_order: KOrder, n: usize, k: usize) -> u
     let (lane, row_high) = ((n & 7) * 4 + lane_k, n >> 3);
     match weight {
         WeightFormat::W4 { .. } => (((step >> 2) * 32 + lane) * 4 + (step & 3)) * 8 + row_high + 2 * high + 4 * low,
-        WeightFormat::Dense => (step * 32 + lane) * 8 + low + 2 * row_high + 4 * high,
+        WeightFormat::Dense | WeightFormat::W8 { .. } => (step * 32 + lane) * 8 + low + 2 * row_high + 4 * high,
     }
 }
 
@@ -271,6 +299,7 @@ mod tests {
                 WeightFormat::W4 { symmetric: true, group: 128 },
                 WeightFormat::W4 { symmetric: false, group: 32 },
                 WeightFormat::W4 { symmetric: true, group: 384 },
+                WeightFormat::W8 { dtype: DType::I8 },
             ] {
                 all.push(PackFormat::new(35, 300, weight, DType::F16, k_order).unwrap());
             }
@@ -305,6 +334,10 @@ mod tests {
                             assert_eq!(used[at] & (0xf << shift), 0);
                             used[at] |= 0xf << shift;
                         }
+                        WeightFormat::W8 { .. } => {
+                            assert_eq!(used[at], 0);
+                            used[at] = 0xff;
+                        }
                         WeightFormat::Dense => {
                             assert_eq!(used[at] | used[at + 1], 0);
                             used[at..at + 2].fill(0xff);
@@ -332,6 +365,8 @@ mod tests {
         let w4 = |group| WeightFormat::W4 { symmetric: true, group };
         assert_eq!(PackFormat::new(8, 8, w4(48), DType::F16, KOrder::Natural), Err(PackFormatError::Group(48)));
         assert_eq!(PackFormat::new(8, 8, w4(0), DType::F16, KOrder::Natural), Err(PackFormatError::Group(0)));
+        let w8 = WeightFormat::W8 { dtype: DType::F16 };
+        assert_eq!(PackFormat::new(8, 8, w8, DType::F16, KOrder::Natural), Err(PackFormatError::Eight(DType::F16)));
         assert_eq!(PackFormat::new(8, 8, w4(128), DType::F32, KOrder::Natural), Err(PackFormatError::Float(DType::F32)));
         assert_eq!(
             PackFormat::new(usize::MAX, usize::MAX, w4(128), DType::F16, KOrder::Natural),

@@ -37,7 +37,7 @@ impl Activation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Epilogue {
-    /// Adds a vector of `n` elements of the activation's type.
+    /// Adds a vector of `n` elements of the activation's type ([`GemmProblem::bias_type`]).
     pub bias: bool,
     /// Applied after the bias.
     pub activation: Activation,
@@ -48,7 +48,8 @@ pub struct Epilogue {
     pub narrow_residual: bool,
 }
 
-/// `Y[m][n] = epilogue(X[m][k] · W[k][n])`, all row-major and contiguous, accumulated in f32.
+/// `Y[m][n] = epilogue(X[m][k] · W[k][n])`, all row-major and contiguous, accumulated in f32 (8-bit integers: exactly, in 32-bit integers). With
+/// 8-bit activations the product is multiplied by an f32 scale a row of `X` and one a column of `W` before the epilogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GemmProblem {
@@ -58,9 +59,9 @@ pub struct GemmProblem {
     pub n: usize,
     /// Contracted size.
     pub k: usize,
-    /// Type of `X`, of the bias, and of dense weights and scales: `f16` or `bf16`.
+    /// Type of `X`, of the bias, and of dense weights and scales: `f16` or `bf16`; `i8` or `f8E4M3FN` with weights of the same type.
     pub act: DType,
-    /// Type of `Y` and, unless narrow, of the residual: the activation's or `f32`.
+    /// Type of `Y` and, unless narrow, of the residual: the activation's, `f32`, or with 8-bit activations any of `f16`, `bf16`, `f32`.
     pub out: DType,
     /// What the weights are.
     pub weight: WeightFormat,
@@ -71,6 +72,18 @@ pub struct GemmProblem {
 }
 
 impl GemmProblem {
+    /// Whether activations and weights have eight bits, so that row and column scales apply.
+    pub const fn has_scales(&self) -> bool {
+        self.act.bytes() == 1
+    }
+    /// Element type of the bias: the activation's, or the output's when the activations have eight bits.
+    pub const fn bias_type(&self) -> DType {
+        if self.has_scales() { self.out } else { self.act }
+    }
+    /// 16-bit type of scales and dense elements in the packed form.
+    pub const fn packed_float(&self) -> DType {
+        if self.has_scales() { DType::F16 } else { self.act }
+    }
     /// Floating-point operations of the product.
     pub fn flops(&self) -> f64 {
         2.0 * self.m as f64 * self.n as f64 * self.k as f64

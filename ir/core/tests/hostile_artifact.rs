@@ -3,7 +3,7 @@
 use icd_core::{
     DType, Literal, TensorType,
     artifact::{Artifact, ArtifactError, MANIFEST, WEIGHTS, Writer},
-    manifest::{Buffer, LaunchArg, Manifest, Place, Program, Step, StepInfo, Target, TensorSpec},
+    manifest::{Buffer, LaunchArg, Manifest, Place, Program, Step, StepInfo, Target, TensorMap, TensorSpec},
     weights::{WeightError, WeightFile},
 };
 use std::{
@@ -297,6 +297,14 @@ fn launch(grid: [u32; 3], block: [u32; 3], shared_bytes: u32, cluster: u32) -> S
     Step::Launch { entry: "k".into(), args, grid, block, shared_bytes, cluster, dependent: false, info: StepInfo::default() }
 }
 
+fn mapped(map: TensorMap) -> Step {
+    let mut step = launch([1; 3], [1; 3], 0, 1);
+    if let Step::Launch { args, .. } = &mut step {
+        args.push(LaunchArg::TensorMap(map));
+    }
+    step
+}
+
 #[test]
 fn launches_that_no_hardware_has_are_refused() {
     let place = folder();
@@ -316,6 +324,13 @@ fn launches_that_no_hardware_has_are_refused() {
         ("cluster", launch([3, 1, 1], [1; 3], 0, 2)),
         ("cluster", launch([34, 1, 1], [1; 3], 0, 17)),
         ("does not exist", absent),
+        ("tensor map", mapped(TensorMap { buffer: 2, dtype: DType::F32, rows: 1, cols: 8, box_cols: 8, box_rows: 8 })),
+        ("tensor map", mapped(TensorMap { buffer: 2, dtype: DType::F16, rows: 1, cols: 7, box_cols: 8, box_rows: 8 })),
+        ("tensor map", mapped(TensorMap { buffer: 2, dtype: DType::F16, rows: 0, cols: 8, box_cols: 8, box_rows: 8 })),
+        ("tensor map", mapped(TensorMap { buffer: 2, dtype: DType::F16, rows: 1, cols: 8, box_cols: 72, box_rows: 8 })),
+        ("tensor map", mapped(TensorMap { buffer: 2, dtype: DType::F16, rows: 1, cols: 8, box_cols: 8, box_rows: 257 })),
+        ("bytes", mapped(TensorMap { buffer: 2, dtype: DType::F16, rows: 1 << 30, cols: 1 << 30, box_cols: 8, box_rows: 8 })),
+        ("does not exist", mapped(TensorMap { buffer: 77, dtype: DType::F16, rows: 1, cols: 8, box_cols: 8, box_rows: 8 })),
     ];
     for (part, step) in cases {
         let error = with(&place.path, |m| {

@@ -233,5 +233,43 @@ pub fn unpack_dense(format: &PackFormat, packed: &[u8]) -> Result<Vec<u16>, Pack
     Ok(bits)
 }
 
+/// Packs 8-bit elements given as bytes, `elements[k * n_cols + n]`.
+///
+/// # Errors
+/// Wrong length or element kind.
+pub fn pack_w8(format: &PackFormat, elements: &[u8]) -> Result<Vec<u8>, PackError> {
+    format.check()?;
+    let WeightFormat::W8 { .. } = format.weight else { return Err(PackError::Kind("pack_w8")) };
+    length("weights", elements.len(), format.n.saturating_mul(format.k))?;
+    let mut out = vec![0u8; format.bytes()];
+    let strip_bytes = format.tile_bytes() * format.k_tiles();
+    out.par_chunks_mut(strip_bytes).enumerate().for_each(|(n_tile, strip)| {
+        let n0 = n_tile * TILE_N;
+        for (k, row) in elements.chunks_exact(format.n).enumerate() {
+            for (n, element) in row[n0..].iter().take(TILE_N).enumerate() {
+                strip[format.element_at(n, k).0] = *element;
+            }
+        }
+    });
+    Ok(out)
+}
+
+/// The inverse of [`pack_w8`]: bytes `[k][n]`.
+///
+/// # Errors
+/// Wrong length or element kind.
+pub fn unpack_w8(format: &PackFormat, packed: &[u8]) -> Result<Vec<u8>, PackError> {
+    format.check()?;
+    let WeightFormat::W8 { .. } = format.weight else { return Err(PackError::Kind("unpack_w8")) };
+    length("packed bytes", packed.len(), format.bytes())?;
+    let mut elements = vec![0u8; format.n * format.k];
+    elements.par_chunks_mut(format.n).enumerate().for_each(|(k, row)| {
+        for (n, out) in row.iter_mut().enumerate() {
+            *out = packed[format.element_at(n, k).0];
+        }
+    });
+    Ok(elements)
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use crate::RuntimeError;
 use cudarc::driver::{result, sys};
+use icd_core::{DType, manifest::TensorMap};
 use std::{
     ffi::{CStr, CString, c_void},
     marker::PhantomData,
@@ -12,6 +13,8 @@ use std::{
 
 /// Oldest driver with the launch attributes that schedules use.
 const OLDEST_DRIVER: c_int = 11080;
+/// Oldest driver that makes tensor maps.
+const TENSOR_MAP_DRIVER: c_int = 12000;
 /// Oldest driver that tells the sizes of a kernel's parameters.
 const PARAMETER_INFO_DRIVER: c_int = 12040;
 
@@ -349,6 +352,42 @@ impl Drop for Module {
         // SAFETY: loaded by `compile`, unloaded once.
         let _ = unsafe { result::module::unload(self.handle) };
     }
+}
+
+/// Describes a matrix at `address` to the device's copy engine.
+pub(super) fn tensor_map(device: &Device, address: u64, map: &TensorMap) -> Result<sys::CUtensorMap, RuntimeError> {
+    let what = || format!("describe a matrix to the copy engine of {}: {map:?}", device.name);
+    if device.driver_version() < TENSOR_MAP_DRIVER {
+        return Err(RuntimeError::Cuda { what: what(), code: "the driver is older than CUDA 12.0; update it".into() });
+    }
+    use sys::CUtensorMapDataType as Kind;
+    let kind = match map.dtype {
+        DType::F16 => Kind::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        DType::BF16 => Kind::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        _ => Kind::CU_TENSOR_MAP_DATA_TYPE_UINT8,
+    };
+    let sizes = [u64::from(map.cols), u64::from(map.rows)];
+    let strides = [u64::from(map.cols) * map.dtype.bytes() as u64];
+    let (shape, steps) = ([map.box_cols, map.box_rows], [1, 1]);
+    let mut made = sys::CUtensorMap { opaque: [0; 16] };
+    // SAFETY: writes the map; two sizes, box sizes and steps and one stride are given, as a rank of two asks for.
+    let code = unsafe {
+        sys::cuTensorMapEncodeTiled(
+            &mut made,
+            kind,
+            2,
+            ptr::with_exposed_provenance_mut(address as usize),
+            sizes.as_ptr(),
+            strides.as_ptr(),
+            shape.as_ptr(),
+            steps.as_ptr(),
+            sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+    };
+    check(code, what).map(|()| made)
 }
 
 /// Sizes of a kernel's parameters in bytes; `None` if the driver is too old to tell.

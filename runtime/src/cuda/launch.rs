@@ -19,9 +19,38 @@ pub(super) struct Launch {
     shared_bytes: u32,
     cluster: u32,
     dependent: bool,
-    /// Values of the parameters, each in the low bytes of a word; `pointers` points into it.
-    _values: Box<[u64]>,
+    /// Values of the parameters; `pointers` points into them.
+    _values: Box<[Argument]>,
     pointers: Box<[*mut c_void]>,
+}
+
+/// Value of a parameter.
+pub(super) enum Argument {
+    /// The low bytes of a word, so many of them.
+    Word {
+        /// Bytes.
+        size: usize,
+        /// Little-endian value.
+        value: u64,
+    },
+    /// A tensor map.
+    Map(sys::CUtensorMap),
+}
+
+impl Argument {
+    fn size(&self) -> usize {
+        match self {
+            Argument::Word { size, .. } => *size,
+            Argument::Map(map) => size_of_val(map),
+        }
+    }
+
+    fn pointer(&mut self) -> *mut c_void {
+        match self {
+            Argument::Word { value, .. } => ptr::from_mut(value).cast(),
+            Argument::Map(map) => ptr::from_mut(map).cast(),
+        }
+    }
 }
 
 /// What a schedule says of a launch.
@@ -34,15 +63,15 @@ pub(super) struct Shape {
 }
 
 impl Launch {
-    /// Prepares a launch. `values` are pairs of size in bytes and little-endian value; they are compared with the kernel's parameters.
+    /// Prepares a launch. The sizes of `values` are compared with the kernel's parameters.
     pub(super) fn new(
         device: &Device,
         function: sys::CUfunction,
         entry: &str,
         shape: Shape,
-        values: &[(usize, u64)],
+        values: Vec<Argument>,
     ) -> Result<Self, RuntimeError> {
-        let given: Vec<usize> = values.iter().map(|&(size, _)| size).collect();
+        let given: Vec<usize> = values.iter().map(Argument::size).collect();
         if let Some(sizes) = parameter_sizes(device, function)
             && sizes != given
         {
@@ -70,8 +99,8 @@ impl Launch {
         if shape.cluster > PORTABLE_CLUSTER {
             raise(Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1, &format!("clusters of {}", shape.cluster))?;
         }
-        let mut values: Box<[u64]> = values.iter().map(|&(_, value)| value).collect();
-        let pointers = values.iter_mut().map(|value| ptr::from_mut(value).cast()).collect();
+        let mut values = values.into_boxed_slice();
+        let pointers = values.iter_mut().map(Argument::pointer).collect();
         let Shape { grid, block, shared_bytes, cluster, dependent } = shape;
         Ok(Launch { function, entry: entry.into(), grid, block, shared_bytes, cluster, dependent, _values: values, pointers })
     }

@@ -99,6 +99,7 @@ impl<'a> Problem<'a> {
                 let codes = match format.weight {
                     WeightFormat::W4 { symmetric, group } => Some(QuantizedDot { bits: 4, group_size: group, zeros: !symmetric }),
                     WeightFormat::Dense => None,
+                    WeightFormat::W8 { .. } => return Err(no("a product of 8-bit packed weights")),
                 };
                 (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], codes)
             }

@@ -201,6 +201,10 @@ impl Checker<'_> {
                 check_launch(place, *grid, *block, *shared_bytes, *cluster)?;
                 args.iter().try_for_each(|arg| match arg {
                     LaunchArg::Buffer(index) => self.read(place, *index, 0).map(drop),
+                    LaunchArg::TensorMap(map) if !map.is_valid() => {
+                        Err(ScheduleError::new(place, format!("a tensor map that no hardware has: {map:?}")))
+                    }
+                    LaunchArg::TensorMap(map) => self.read(place, map.buffer, map.bytes()).map(drop),
                     LaunchArg::U32(_) | LaunchArg::U64(_) | LaunchArg::F32(_) => Ok(()),
                 })
             }

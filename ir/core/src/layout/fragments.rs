@@ -29,6 +29,14 @@ pub fn mma_m16n8k16_a() -> Layout {
     fixed(&[("reg", &[&[0, 1], &[8, 0], &[0, 8]]), ("lane", &[&[0, 2], &[0, 4], &[1, 0], &[2, 0], &[4, 0]])], &[("m", 4), ("k", 4)])
 }
 
+/// Operand A of `mma.m16n8k32` with 8-bit elements: `reg` 0..16 (four elements a register), `lane` → `m` 0..16, `k` 0..32.
+pub fn mma_m16n8k32_a() -> Layout {
+    fixed(
+        &[("reg", &[&[0, 1], &[0, 2], &[8, 0], &[0, 16]]), ("lane", &[&[0, 4], &[0, 8], &[1, 0], &[2, 0], &[4, 0]])],
+        &[("m", 4), ("k", 5)],
+    )
+}
+
 /// Operand B of `mma.m16n8k16` with 16-bit elements: `reg` 0..4, `lane` → `k` 0..16, `n` 0..8.
 pub fn mma_m16n8k16_b() -> Layout {
     fixed(&[("reg", &[&[1, 0], &[8, 0]]), ("lane", &[&[2, 0], &[4, 0], &[0, 1], &[0, 2], &[0, 4]])], &[("k", 4), ("n", 3)])

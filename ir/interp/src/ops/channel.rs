@@ -148,6 +148,7 @@ pub(crate) fn packed_dot(memory: &Memory, args: &Args<'_>, format: &PackFormat) 
             let (at, shift) = format.element_at(column, row);
             w[row * n + column] = match format.weight {
                 WeightFormat::Dense => half_at(at)?,
+                WeightFormat::W8 { .. } => return invalid("8-bit packed weights have no scales of their own"),
                 WeightFormat::W4 { symmetric, .. } => {
                     let code = (byte_at(at)? >> shift) & 15;
                     let zero = match format.zero_at(column, row) {

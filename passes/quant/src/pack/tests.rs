@@ -98,3 +98,20 @@ fn bad_input_is_diagnosed() {
     let hostile = PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural };
     assert!(pack_dense(&hostile, &[]).is_err());
 }
+
+#[test]
+fn eight_bit_elements_come_back_and_padding_is_zero() {
+    for dtype in [DType::I8, DType::F8E4M3FN] {
+        for (n, k) in [(1, 1), (16, 128), (17, 129), (40, 300), (5, 1000)] {
+            let format = PackFormat::new(n, k, WeightFormat::W8 { dtype }, DType::F16, KOrder::Natural).unwrap();
+            let mut r = Random((n * 31 + k) as u64);
+            let elements: Vec<u8> = (0..n * k).map(|_| (r.next() >> 11) as u8 | 1).collect();
+            let packed = pack_w8(&format, &elements).unwrap();
+            assert_eq!(packed.iter().filter(|b| **b != 0).count(), n * k);
+            assert_eq!(unpack_w8(&format, &packed).unwrap(), elements);
+            assert!(matches!(pack_w8(&format, &elements[1..]), Err(PackError::Length { .. })));
+        }
+    }
+    let w4 = w4(16, 128, 128, true, KOrder::Natural);
+    assert_eq!(pack_w8(&w4, &[0; 2048]), Err(PackError::Kind("pack_w8")));
+}
