@@ -210,7 +210,7 @@ mod fitted {
 fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let grid = (problem.m as u32).div_ceil(tile.rows) * (problem.n as u32).div_ceil(tile.cols()) * tile.splits;
     let (resident, sms) = (tile.min_blocks(format, problem.arch), problem.arch.multiprocessors());
-    let filled = [1.0, 1.0, 0.97, 0.94][tile.splits.min(3) as usize];
+    let filled = [1.0, 1.0, 0.97, 0.8][tile.splits.min(3) as usize];
     let slots = (f64::from(sms * resident) * filled).floor();
     let waves = (f64::from(grid) / slots).ceil();
     let on_an_sm = f64::from(grid.div_ceil(sms).min(resident));
