@@ -159,7 +159,8 @@ def main():
         best = "  ".join(f"{r['us']:.2f} {tile_of(r['entry'])}" for r in rows[:ar.top])
         print(f"m {key[2]} n {key[0]} k {key[1]}: cublas {rows[0]['cublas_us']:.2f} | {best}")
     if ar.json:
-        json.dump(dict(device=torch.cuda.get_device_name(), seed=seed, results=results), open(ar.json, "w"))
+        head = dict(device=torch.cuda.get_device_name(), date=time.strftime("%Y-%m-%d"), command=" ".join(["measure.py", *sys.argv[1:]]), seed=seed)
+        json.dump(dict(**head, results=results), open(ar.json, "w"))
     sys.exit(bad > 0)
 
 

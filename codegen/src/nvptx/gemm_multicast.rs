@@ -166,10 +166,11 @@ fn clusters(problem: &GemmProblem, tile: Tile) -> u32 {
     (problem.arch.multiprocessors() / CLUSTER).min(row_tiles * pairs)
 }
 
-/// Coefficients of [`estimate`], fitted to 345 kernels of two thirds of the measured shapes on one H200 (4 % off there, 5 % on the other shapes),
-/// in cycles of 1.755 GHz and microseconds.
+/// Coefficients of [`estimate`], fitted to kernels measured on one H200, in cycles of 1.755 GHz and microseconds. 4-bit weights: six shapes, 4 % off
+/// there and 5 % on two others. 8-bit weights: four shapes, 5 % off.
 mod fitted {
     pub(super) const FRAGMENT_CYCLES: f64 = 45.8;
+    pub(super) const BYTES_A_CYCLE: f64 = 37.8;
     pub(super) const NOT_HIDDEN: f64 = 0.29;
     pub(super) const STAGE_CYCLES: f64 = 147.0;
     pub(super) const LAST_ROUND: f64 = 0.84;
@@ -177,8 +178,8 @@ mod fitted {
     pub(super) const CYCLES_A_US: f64 = 1755.0;
 }
 
-/// Estimated microseconds: rounds of tiles, each its matrix instructions, the part of dequantization that they do not hide, the cost of its stages
-/// and of writing it. A last round that leaves multiprocessors idle lets the others run a little faster.
+/// Estimated microseconds: rounds of tiles, each its matrix instructions, the part that they do not hide of dequantization (8-bit weights: of the
+/// bytes that come from the L2), the cost of its stages and of writing it. A last round that leaves multiprocessors idle lets the others run a little faster.
 fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let (row_tiles, pairs) = grid(problem, tile);
     let at_once = clusters(problem, tile);
@@ -187,9 +188,12 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let busy = f64::from(rounds - 1) + fitted::LAST_ROUND + (1.0 - fitted::LAST_ROUND) * filled;
     let outputs = f64::from(tile.rows * tile.cols());
     let matrix = outputs * TILE_K as f64 / 4096.0 * f64::from(tile.pieces);
-    let fragments = if matches!(format.weight, WeightFormat::W4 { .. }) { tile.blocks * tile.groups * STEPS } else { 0 };
-    let convert = f64::from(fragments) * fitted::FRAGMENT_CYCLES;
-    let step = matrix.max(convert) + fitted::NOT_HIDDEN * matrix.min(convert) + fitted::STAGE_CYCLES;
+    let (beside, stage) = match format.weight {
+        WeightFormat::W8 { .. } => (f64::from(tile.x_bytes() / CLUSTER + tile.weight_bytes(format)) / fitted::BYTES_A_CYCLE, 0.0),
+        WeightFormat::W4 { .. } => (f64::from(tile.blocks * tile.groups * STEPS) * fitted::FRAGMENT_CYCLES, fitted::STAGE_CYCLES),
+        WeightFormat::Dense => (0.0, fitted::STAGE_CYCLES),
+    };
+    let step = matrix.max(beside) + fitted::NOT_HIDDEN * matrix.min(beside) + stage;
     busy * format.k_tiles() as f64 * step / fitted::CYCLES_A_US + f64::from(rounds) * outputs / 1e4 * fitted::SUMS_US
 }
 
@@ -276,7 +280,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         let (k, tile) = (self.k, self.tile);
         k.when(k.equal_c(self.warp, tile.consumers() / WARP), || {
             k.when(k.equal_c(self.lane, 0), || {
-                self.ring.init(k, 1, CLUSTER * tile.consumers() / WARP);
+                self.ring.init(k, 1, tile.consumers() + tile.consumers() / WARP * (CLUSTER - 1));
                 k.mbarrier_fence();
             });
             k.warp_sync();
@@ -437,6 +441,7 @@ impl<'k, 'c> Generator<'k, 'c> {
                 }
             });
             for left in whole..chunks {
+                k.wgmma_wait(0);
                 stage(k.int(u32::from(left == 0)));
             }
             k.wgmma_wait(0);
@@ -445,12 +450,12 @@ impl<'k, 'c> Generator<'k, 'c> {
         });
     }
 
-    /// This warp is done with a stage: its first lane tells its own block, the second the other, whose first empty barrier is `peer`.
+    /// This warp is done with a stage: every lane tells its own block, one the other, whose first empty barrier is `peer`.
     fn release(&self, peer: Int<'c>, slot: Int<'c>) {
         let k = self.k;
+        k.mbarrier_arrive(self.ring.empty_at(k, slot));
         k.warp_sync();
-        k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive(self.ring.empty_at(k, slot)));
-        k.when(k.equal_c(self.lane, 1), || k.mbarrier_arrive_in_cluster(k.add(peer, k.shl_c(slot, 3))));
+        k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive_in_cluster(k.add(peer, k.shl_c(slot, 3))));
     }
 
     /// Writes a warp's columns of the tile, a few rows at a time.
