@@ -29,6 +29,7 @@ pub(crate) use forest::{Expr, Space};
 use icd_core::graph::{Func, ValueId};
 pub(crate) use linker::Site;
 use linker::{Linker, Pin};
+pub(crate) use product::{definitions, walk};
 pub(crate) use rules::markdown as rules_markdown;
 use std::collections::{BTreeMap, BTreeSet};
 

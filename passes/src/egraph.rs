@@ -30,7 +30,7 @@ mod terms;
 #[cfg(test)]
 mod rule_tests;
 
-use crate::{EgraphOptions, Pass, PassContext, PassError, options::choice, simplify::simplify_func};
+use crate::{EgraphOptions, Movement, Pass, PassContext, PassError, options::choice, simplify::simplify_func};
 pub(crate) use fold_weights::digest;
 use icd_core::{
     cost::Machine,
@@ -76,10 +76,12 @@ impl Pass for Egraph {
             if func.body.ops.is_empty() {
                 continue;
             }
+            let before = Movement::of(func);
             self.function(func, &rules, cx);
             fold_weights::run(func, cx)?;
             remove_dead(func);
             simplify_func(func, 0, cx)?;
+            cx.row("movement", serde_json::json!({ "function": &*func.name, "before": before, "after": Movement::of(func) }));
         }
         Ok(())
     }

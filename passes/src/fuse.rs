@@ -27,7 +27,7 @@ mod loops;
 mod reduction;
 mod scope;
 
-use crate::{FuseOptions, Pass, PassContext, PassError};
+use crate::{FuseOptions, Movement, Pass, PassContext, PassError};
 use icd_core::graph::{Func, Module, Op, OpKind, Region, ValueId, remove_dead};
 use scope::Scope;
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ impl Pass for Fuse {
             self.region(func, &mut body, &BTreeMap::new(), cx);
             func.body = body;
             remove_dead(func);
+            cx.row("movement", serde_json::json!({ "function": &*func.name, "after": Movement::of(func) }));
         }
         Ok(())
     }

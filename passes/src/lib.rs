@@ -14,6 +14,7 @@ pub mod egraph;
 pub mod fuse;
 mod knowledge;
 pub mod mlir;
+mod movement;
 pub mod options;
 pub mod pack;
 pub mod permute;
@@ -27,6 +28,7 @@ pub mod weight;
 
 pub use context::{Census, PassContext, PassStats, Remark, RemarkKind};
 pub use knowledge::Knowledge;
+pub use movement::Movement;
 pub use options::{OptionError, OptionInfo};
 pub use table::*;
 pub use verify::{VerifyError, verify};

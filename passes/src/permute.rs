@@ -33,11 +33,12 @@ use crate::{
         product::{Product, products},
     },
     options::choice,
+    quantize::matches_name,
 };
 pub(crate) use goal::{Demand, Found, Goal};
 use icd_core::graph::{Func, Module, remove_dead};
 use serde_json::json;
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
 choice! {
     /// What an order is good for.
@@ -85,11 +86,12 @@ impl Permute {
 
     fn function(&self, func: &mut Func, cx: &mut PassContext) -> Result<(), PassError> {
         let channels = Channels::of(func);
-        let products = products(func, &channels);
+        let all = products(func, &channels);
+        let skipped = |p: &Product| self.options.skip.0.iter().any(|pattern| matches_name(pattern, p.name()));
+        let products: Vec<Product> = all.iter().filter(|p| !skipped(p)).cloned().collect();
         let mut orders = Orders::new();
         let mut cuts = Cut::default();
         for variable in variables(&products) {
-            let begun = Instant::now();
             let pins = channels.pins(variable.leaf);
             let mut row = variable.row(func, &products);
             if !pins.is_empty() {
@@ -112,7 +114,6 @@ impl Permute {
             let found = goal.search(&demands, variable.size, &contexts)?;
             row["contexts"] = contexts.iter().map(|c| c.1).product::<usize>().into();
             found.report(&mut row);
-            row["seconds"] = begun.elapsed().as_secs_f64().into();
             row["outcome"] = found.outcome().into();
             cx.count(found.outcome(), 1);
             if let Found::Better { orders: found, .. } = found {
@@ -126,7 +127,7 @@ impl Permute {
             }
             cx.row("spaces", row);
         }
-        apply(func, &channels, &products, &orders, &cuts, cx)
+        apply(func, &channels, &all, &orders, &cuts, cx)
     }
 }
 

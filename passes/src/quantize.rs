@@ -19,7 +19,7 @@
 //! channels of a group lie anywhere: the codes are stored group after group, and the activations are gathered by an explicit map, which `icd-repermute`
 //! folds away where it can:
 //! ```mlir
-//! %g = icd.channel_map %x {axis = 2, permutation = array<i32: 17, 301, …>}
+//! %g = icd.channel_map %x {axis = 2, permutation = array<i64: 17, 301, …>}
 //! %1 = icd.quantized_dot %g, %c, %s {bits = 4, group_size = 128}
 //! ```
 //!

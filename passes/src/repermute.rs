@@ -3,7 +3,7 @@
 //! *Before*: weights quantized in activation order stand behind a gather.
 //! ```mlir
 //! %h = stablehlo.dot_general %x, %up
-//! %g = icd.channel_map %h {axis = 1, permutation = array<i32: 3, 0, …>}
+//! %g = icd.channel_map %h {axis = 1, permutation = array<i64: 3, 0, …>}
 //! %y = icd.quantized_dot %g, %codes, %scales {bits = 4, group_size = 128}
 //! ```
 //! *After*: the producer makes its channels in that order.

@@ -87,7 +87,9 @@ impl Pass for Sparsify {
                     missed(func, p, cx, &why);
                     continue;
                 }
-                if let Some(op) = prune(func, p, &self.options, cx)? {
+                // What was pruned before is pruned again from what it was.
+                let dense = cx.knowledge.pruned(&p.weight.literal).map(|known| p.with_weight(known.dense.clone()));
+                if let Some(op) = prune(func, dense.as_ref().unwrap_or(p), &self.options, cx)? {
                     replaced.insert(p.used, op);
                 }
             }
@@ -106,12 +108,12 @@ fn missed(func: &Func, p: &Product, cx: &mut PassContext, why: &str) {
 /// Values of weights that are read by more than the one product.
 fn shared(func: &Func, products: &[Product]) -> BTreeSet<ValueId> {
     let uses = func.use_counts();
-    products.iter().map(|p| p.used).filter(|v| uses.get(v.0 as usize) != Some(&1)).collect()
+    let once = |v: ValueId| uses.get(v.0 as usize) == Some(&1);
+    products.iter().filter(|p| !once(p.used) || !once(p.weight.root)).map(|p| p.used).collect()
 }
 
 /// The constant that takes the place of the weight of `p`; `None` if it cannot be pruned, which gets a remark.
 pub(crate) fn prune(func: &mut Func, p: &Product, options: &SparsifyOptions, cx: &mut PassContext) -> Result<Option<Op>, PassError> {
-    let begun = std::time::Instant::now();
     let Some(data) = p.matrix() else {
         missed(func, p, cx, &format!("{} weights are not supported", p.weight.literal.ty().dtype));
         return Ok(None);
@@ -132,7 +134,7 @@ pub(crate) fn prune(func: &mut Func, p: &Product, options: &SparsifyOptions, cx:
         "layers",
         json!({
             "function": &*func.name, "weight": p.name(), "k": p.k, "n": p.n, "pattern": suffix, "kept": kept / sum(&data).max(f64::MIN_POSITIVE),
-            "loss": sparse.notes.loss, "seconds": begun.elapsed().as_secs_f64(),
+            "loss": sparse.notes.loss,
         }),
     );
     cx.count("pruned", 1);

@@ -113,6 +113,7 @@ passes! {
         group: usize = 128, "channels of a quantization group, for objective=group";
         steps: usize = 0, "effort of the search; 0 for what takes seconds";
         seed: usize = 0, "of objective=random";
+        skip: Names = Names::default(), "weights that do not count, by name or by a prefix ending in *";
     }
     sparsify::Sparsify(SparsifyOptions) => "icd-sparsify", "prune the constant weights of matrix products in a pattern along the input channels", {
         pattern: SparsePattern = SparsePattern::TwoFour, "which weights may stay";

@@ -244,3 +244,20 @@ fn orders_do_not_depend_on_threads() {
     };
     assert!(build(1) == build(2) && build(1) == build(3));
 }
+
+/// What is left to move between frozen linear layers once the program is rewritten and fused. A scan that is unrolled keeps the slices of its steps;
+/// as a loop it has none (`models.rs`).
+#[test]
+fn nothing_moves_between_frozen_linear_layers() {
+    for (name, module) in models() {
+        let mut m = module.clone();
+        run_passes(&mut m, &[("icd-simplify", "")]);
+        let before = icd_passes::Movement::of(&m.funcs[0]);
+        run_passes(&mut m, &[("icd-egraph", ""), ("icd-fuse", "")]);
+        let after = icd_passes::Movement::of(&m.funcs[0]);
+        assert!(before.ops > 0 && after.linears >= 4, "{name}: {before:?} {after:?}");
+        let steps = if name == "mamba" { 12 } else { 0 };
+        let slices = after.kinds.get("stablehlo.slice").copied().unwrap_or(0);
+        assert_eq!((after.ops, slices), (steps, steps), "{name}: {after:?}\n{}", m.funcs[0]);
+    }
+}

@@ -86,6 +86,36 @@ fn exported_models_keep_their_meaning() {
     }
 }
 
+/// Transposes, gathers and copies between frozen linear layers, and channel spaces of exports: embeddings, merged projections, a scan in a loop.
+#[test]
+fn exported_models_move_nothing_and_permute() {
+    let data = repository().join("tests/data/oracle");
+    for (name, spaces) in [("bert", 4), ("gpt2_decode", 2), ("mamba", 2)] {
+        let mut module = import(&data.join(format!("{name}.mlir")));
+        let last = module.func("main").unwrap().params.len() - 1;
+        bind(&mut module, |i, dims| i != last && dims.len() <= 3);
+        let inputs = arguments(&module, 1);
+        let want = evaluate(&module, &inputs);
+        run_passes(&mut module, &[("icd-simplify", "")]);
+        for scope in ["free", "all"] {
+            let mut moved = module.clone();
+            let cx = run_passes(&mut moved, &[("icd-permute", &format!("objective=random seed=5 scope={scope}"))]);
+            let stats = cx.stats.last().unwrap();
+            println!("{name} {scope}: {:?}", stats.counters);
+            for row in &stats.tables["spaces"] {
+                println!("  {row}");
+            }
+            assert!(stats.counters.get("permuted") >= Some(&spaces), "{name} {scope}: {:?}", stats.counters);
+            let d = difference(&evaluate(&moved, &inputs), &want);
+            assert!(d <= 1e-5, "{name} {scope}: differs by {d}");
+        }
+        run_passes(&mut module, &[("icd-egraph", ""), ("icd-fuse", "")]);
+        let left = icd_passes::Movement::of(module.func("main").unwrap());
+        println!("{name}: {left:?}");
+        assert_eq!(left.ops, 0, "{name}: {left:?}");
+    }
+}
+
 /// MiniLM, where `make demo` has exported it: the kernels that a layer becomes, and embeddings beside the fp32 reference.
 #[test]
 fn minilm_becomes_five_kernels_a_layer() {
