@@ -2,7 +2,8 @@
 //!
 //! Counted are operations that only move elements — transposes, reversals, gathers, explicit channel maps, and copies by slice, concatenation or
 //! padding — where they stand alone, outside of fused regions and loops, on a way from the result of one product with a constant weight to the operand
-//! of another. Inside a region they are index arithmetic of its kernel.
+//! of another. Inside a region they are index arithmetic of its kernel. A slice of what nothing else reads is no copy but a choice: the other elements
+//! are dropped.
 
 use crate::channels::{definitions, walk};
 use icd_core::graph::{Func, Op, OpKind, Region, ValueId};
@@ -41,7 +42,12 @@ impl Movement {
             }
         }
         let mut out = Movement { linears: linear.iter().filter(|l| **l).count(), ..Movement::default() };
-        for op in ops.iter().filter(|op| moves(&op.kind)) {
+        let uses = func.use_counts();
+        let chooses = |op: &Op| {
+            let once = op.operands.first().is_some_and(|v| uses.get(v.0 as usize) == Some(&1));
+            once && matches!(op.kind, OpKind::Slice { .. })
+        };
+        for op in ops.iter().filter(|op| moves(&op.kind) && !chooses(op)) {
             let between = op.operands.iter().any(|v| behind.contains(v)) && op.results.iter().any(|v| ahead.contains(v));
             if between {
                 out.ops += 1;
