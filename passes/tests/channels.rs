@@ -41,12 +41,7 @@ fn random_orders_change_nothing_but_the_order_of_sums() {
         let (_, cx) = check(&module, &[("icd-simplify", ""), ("icd-permute", "objective=random seed=3")], 5e-6, name);
         assert!(counter(&cx, "icd-permute", "permuted") > 0, "{name}: {:?}", rows(&cx, "icd-permute", "spaces"));
         assert_eq!(counter(&cx, "icd-permute", "maps_added"), 0);
-        let all = [
-            ("icd-simplify", ""),
-            ("icd-permute", "objective=random seed=4 scope=all"),
-            ("icd-simplify", ""),
-            ("icd-egraph", "node-limit=1000"),
-        ];
+        let all = [("icd-simplify", ""), ("icd-permute", "objective=random seed=4 scope=all"), ("icd-simplify", "")];
         let (_, cx) = check(&module, &all, 1e-5, name);
         assert!(counter(&cx, "icd-permute", "permuted") > 0, "{name}");
     }
