@@ -30,7 +30,7 @@ ENCODER = [
     ("w4 budget", f"--scheme w4a16 --method gptq-best --asym {AIMED} --bits-budget 4.5", "cosine 0.98866", ("cosine_mean", 0.992, 4.5)),
     ("w4 row quarot", f"--scheme w4a16 --group 0 --method gptq-best --preprocess quarot {AIMED}", "cosine 0.98429", ("cosine_mean", 0.98429, None)),
     ("w4a8 quarot", f"--scheme w4a8 --method gptq-best --preprocess quarot {AIMED}", "cosine 0.98421", ("cosine_mean", 0.98421, None)),
-    ("w4a4 quarot", f"--scheme w4a4 --method gptq-best --preprocess quarot {AIMED}", "cosine 0.95826", ("cosine_mean", 0.965, None)),
+    ("w4a4 quarot", f"--scheme w4a4 --group 128 --asym --method gptq-best --preprocess quarot {AIMED}", "cosine 0.95826", ("cosine_mean", 0.965, None)),
     ("w3 budget", f"--scheme w3a16 --method gptq-best --asym {AIMED} --bits-budget 3.3", "cosine 0.94588", ("cosine_mean", 0.96, 3.3)),
     ("vq2", f"--scheme vq2 --method vptq {AIMED}", "cosine 0.6707 (scalar, 2.5 bits)", ("cosine_mean", 0.85, 2.3)),
     ("vq2 budget", f"--scheme vq2 --method vptq {AIMED} --bits-budget 2.3", "cosine 0.6707 (scalar, 2.5 bits)", ("cosine_mean", 0.85, 2.3)),
@@ -137,7 +137,7 @@ def main():
             "date": datetime.date.today().isoformat(),
             "command": f"examples/quality/measure.py {args.kind} MODEL CALIBRATION.txt HELD_OUT.txt RECORD.json",
             "machine": {"cpu": processor(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
-            "rows": [done[n] for n, *_ in rows if n in done],
+            "rows": [(done | {n: r for n, r in old.items() if n not in done})[n] for n, *_ in rows if n in done or n in old],
         }
         args.record.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
