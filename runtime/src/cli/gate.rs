@@ -18,7 +18,7 @@ pub(super) struct GateArgs {
     /// Shortest sample, in milliseconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sample_ms: u64,
-    /// Do not measure energy, which takes a second an arm and epoch
+    /// Do not measure energy, which takes thirty seconds an arm
     #[arg(long)]
     no_energy: bool,
     /// Do not read hardware counters through ncu

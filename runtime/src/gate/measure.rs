@@ -1,6 +1,6 @@
 //! Measures the arms one after another, round after round.
 
-use super::{Arm, GateError, Plan, Role, Traffic, counters, quality};
+use super::{Arm, GateError, Plan, Role, Samples, Traffic, counters, quality};
 use crate::{AlignedBytes, Backend, RuntimeError, Session, cuda::DeviceInfo, energy::EnergyMeter, machine::Machine, tensors};
 use icd_core::artifact::Artifact;
 use serde::Serialize;
@@ -8,6 +8,9 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+
+/// Fewer pairs of samples than this decide nothing.
+pub(super) const ENOUGH: usize = 30;
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -22,7 +25,7 @@ pub struct Options {
     pub rounds: usize,
     /// Shortest time that a sample may take; as many calls as fill it are timed together.
     pub sample: Duration,
-    /// Whether to measure energy: a second an arm and epoch.
+    /// Whether to measure energy: as often in each epoch as makes [`ENOUGH`] in all, a second each.
     pub energy: bool,
     /// Whether to read hardware counters through Nsight Compute.
     pub counters: bool,
@@ -52,8 +55,8 @@ pub struct ArmData {
     pub artifact_bytes: usize,
     /// Nanoseconds a call, by epoch and round.
     pub nanoseconds: Vec<Vec<f64>>,
-    /// Joules a call, one an epoch, or why not.
-    pub joules: Result<Vec<f64>, String>,
+    /// Joules a call, by epoch, or why not.
+    pub joules: Result<Vec<Vec<f64>>, String>,
     /// Score of each sample, 0 to 100, or why not.
     pub scores: Result<Vec<f64>, String>,
     /// L2 and DRAM traffic of a call, or why not.
@@ -105,10 +108,14 @@ pub fn measure(plan: &Plan, folder: &Path, options: &Options, step: &mut dyn FnM
             schedule_flops: session.steps().iter().map(|s| s.flops).sum(),
         });
     }
+    let samples = match (&plan.inputs, artifacts.first()) {
+        (Some(path), Some(first)) => Some(Samples::read(&folder.join(path), &first.manifest().inputs)?),
+        _ => None,
+    };
     let mut clock = Clock { started: Instant::now(), calls: 0, timeline: Vec::new() };
     let all = options.epochs * options.rounds * arms.len();
     for epoch in 0..options.epochs {
-        self::epoch(epoch, &artifacts, options, device.as_ref(), &mut arms, &mut clock, &mut |done| step(done, all))?;
+        self::epoch(epoch, &artifacts, samples.as_ref(), options, device.as_ref(), &mut arms, &mut clock, &mut |done| step(done, all))?;
     }
     Ok(Measured { machine: Machine::read(device.as_ref()), backend, calls: clock.calls, timeline: clock.timeline, arms })
 }
@@ -122,6 +129,7 @@ struct Clock {
 fn epoch(
     number: usize,
     artifacts: &[Artifact],
+    samples: Option<&Samples>,
     options: &Options,
     device: Option<&DeviceInfo>,
     arms: &mut [ArmData],
@@ -132,7 +140,7 @@ fn epoch(
     let mut loaded: Vec<(usize, &Artifact, Running)> = Vec::with_capacity(artifacts.len());
     for index in order(number) {
         if let Some(artifact) = artifacts.get(index) {
-            loaded.push((index, artifact, Running::load(artifact, options)?));
+            loaded.push((index, artifact, Running::load(artifact, samples, options)?));
         }
     }
     loaded.sort_by_key(|(index, ..)| *index);
@@ -154,14 +162,19 @@ fn epoch(
     }
     if options.energy {
         let meter = EnergyMeter::open(device);
-        for index in order(number) {
-            let (Some((_, artifact, running)), Some(arm)) = (loaded.get_mut(index), arms.get_mut(index)) else { continue };
-            let joules =
-                meter.joules_a_call(|| running.time(clock.calls).map(|_| clock.calls)).map_err(|source| failed(artifact, source))?;
-            match (&mut arm.joules, joules) {
-                (Ok(all), Ok(joules)) => all.push(joules),
-                (joules, Err(why)) => *joules = Err(why),
-                (Err(_), Ok(_)) => {}
+        for arm in arms.iter_mut() {
+            arm.joules.iter_mut().for_each(|all| all.push(Vec::new()));
+        }
+        for round in 0..ENOUGH.div_ceil(options.epochs.max(1)) {
+            for index in order(number + round) {
+                let (Some((_, artifact, running)), Some(arm)) = (loaded.get_mut(index), arms.get_mut(index)) else { continue };
+                let Ok(all) = &mut arm.joules else { continue };
+                let calls = clock.calls;
+                let joules = meter.joules_a_call(|| running.time(calls).map(|_| calls)).map_err(|source| failed(artifact, source))?;
+                match joules {
+                    Ok(joules) => all.last_mut().into_iter().for_each(|round| round.push(joules)),
+                    Err(why) => arm.joules = Err(why),
+                }
             }
         }
     } else {
@@ -170,7 +183,7 @@ fn epoch(
     Ok(())
 }
 
-/// A loaded arm with inputs.
+/// A loaded arm with inputs: the first held-out sample, or random numbers.
 struct Running {
     session: Session,
     inputs: Vec<AlignedBytes>,
@@ -178,11 +191,14 @@ struct Running {
 }
 
 impl Running {
-    fn load(artifact: &Artifact, options: &Options) -> Result<Self, GateError> {
+    fn load(artifact: &Artifact, samples: Option<&Samples>, options: &Options) -> Result<Self, GateError> {
         let session = load(artifact, options)?;
         let prepared = || -> Result<_, RuntimeError> {
-            let random = tensors::random_inputs(session.inputs(), 0)?;
-            let inputs = random.iter().map(|bytes| AlignedBytes::copy_of(bytes, "an input")).collect::<Result<_, _>>()?;
+            let aligned = |bytes: &[u8]| AlignedBytes::copy_of(bytes, "an input");
+            let inputs = match samples {
+                Some(samples) => samples.sample(0).into_iter().map(aligned).collect::<Result<_, _>>()?,
+                None => tensors::random_inputs(session.inputs(), 0)?.iter().map(|bytes| aligned(bytes)).collect::<Result<_, _>>()?,
+            };
             Ok((inputs, session.allocate_outputs()?))
         };
         let (inputs, outputs) = prepared().map_err(|source| failed(artifact, source))?;

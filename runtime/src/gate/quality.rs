@@ -69,7 +69,7 @@ impl Samples {
 /// A file is missing or does not fit the signature; the program does not run.
 pub fn scores(plan: &Plan, folder: &Path, session: &mut Session) -> Result<Result<Vec<f64>, String>, GateError> {
     let (Some(inputs), Some(reference)) = (&plan.inputs, &plan.reference) else {
-        return Ok(Err("not measured: no held-out inputs were given".into()));
+        return Ok(Err("not measured: held-out inputs and the original's outputs were not given".into()));
     };
     let inputs = Samples::read(&folder.join(inputs), session.inputs())?;
     let path = folder.join(reference);

@@ -113,7 +113,7 @@ fn arms(measured: &Measured) -> Table {
             time.map(|t| t.median / 1e3).into(),
             time.map(|t| t.p10 / 1e3).into(),
             time.map(|t| t.p90 / 1e3).into(),
-            known(&arm.joules, |j| 1e3 * mean(j)),
+            known(&arm.joules, |j| 1e3 * mean(&j.concat())),
             known(&arm.traffic, |t| t.l2_hit),
             known(&arm.traffic, |t| (t.dram_read + t.dram_written) / 1e6),
             known(&arm.scores, mean),

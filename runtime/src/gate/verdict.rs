@@ -1,10 +1,7 @@
 //! What the measurements say.
 
-use super::{ArmData, Interval, Measured, Role, Targets, change};
+use super::{ArmData, Interval, Measured, Role, Targets, change, measure::ENOUGH};
 use serde::Serialize;
-
-/// Fewer pairs than this decide nothing.
-const ENOUGH: usize = 30;
 
 /// Comparisons that are reported: arm, and what it is compared with.
 const COMPARED: [(Role, Role); 7] = [
@@ -186,15 +183,16 @@ fn shown(i: &Interval) -> String {
 fn compare(arm: &ArmData, base: &ArmData) -> Finding {
     let both = |a: &Result<Vec<f64>, String>, b: &Result<Vec<f64>, String>| Ok::<_, String>((a.clone()?, b.clone()?));
     let traffic = || Ok::<_, String>((arm.traffic.clone()?, base.traffic.clone()?));
-    let one_an_epoch = |values: Vec<f64>| values.into_iter().map(|v| vec![v]).collect::<Vec<_>>();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     Finding {
         arm: arm.arm.role,
         base: base.arm.role,
         same: arm.arm.digest == base.arm.digest,
         latency: change(&base.nanoseconds, &arm.nanoseconds),
-        energy: both(&arm.joules, &base.joules)
-            .and_then(|(a, b)| change(&one_an_epoch(b), &one_an_epoch(a)).ok_or_else(|| "not measured".into())),
+        energy: match (&arm.joules, &base.joules) {
+            (Ok(a), Ok(b)) => change(b, a).ok_or_else(|| "not measured".into()),
+            (Err(why), _) | (_, Err(why)) => Err(why.clone()),
+        },
         l2_points: traffic().map(|(a, b)| a.l2_hit - b.l2_hit),
         dram: traffic().map(|(a, b)| (a.dram_read + a.dram_written) / (b.dram_read + b.dram_written) - 1.0),
         quality_points: both(&arm.scores, &base.scores).map(|(a, b)| mean(&a) - mean(&b)),
@@ -227,7 +225,7 @@ mod tests {
             arm: Arm { role, artifact: "x".into(), pipeline: String::new(), digest: role.name().into() },
             artifact_bytes: 1,
             nanoseconds: (0..10).map(|_| (0..4).map(|_| level * (1.0 + 0.01 * random.float())).collect()).collect(),
-            joules: Ok((0..30).map(|_| level).collect()),
+            joules: Ok((0..10).map(|_| vec![level; 3]).collect()),
             scores: Ok(vec![score; 3]),
             traffic: Ok(Traffic { l2_hit: 100.0 - level / 2.0, dram_read: level, dram_written: 0.0 }),
             schedule_bytes: 1,
