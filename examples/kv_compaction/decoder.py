@@ -13,6 +13,8 @@ Masked and compacted compute the same function. Weights are made up, from a seed
 """
 
 import argparse
+import datetime
+import hashlib
 import json
 import pathlib
 
@@ -99,6 +101,31 @@ def variants(layers, context, kept_count, tokens):
     return {"dense": dense, "masked": masked, "compacted": compacted}
 
 
+def plan(out: pathlib.Path) -> None:
+    """gate.json for the artifacts that measure.sh compiled."""
+    programs = {"A": "dense", "B": "masked", "C2": "compacted", "NA": "dense", "NB": "masked"}
+    arms = []
+    for role, program in programs.items():
+        artifact = f"arms/{role}.icd"
+        permuted = "icd-permute{objective=random seed=1} on " if role.startswith("N") else ""
+        digest = hashlib.sha256((out / artifact).read_bytes()).hexdigest()
+        arms.append({"role": role, "artifact": artifact, "pipeline": f"{permuted}{program}.mlir", "digest": digest})
+    gate = {"model": "decoder of GPT-2's shape, from an evicted KV cache", "arms": arms, "inputs": "inputs.safetensors", "reference": None}
+    (out / "gate.json").write_text(json.dumps(gate, indent=1) + "\n")
+
+
+def record(out: pathlib.Path) -> None:
+    """record.json: what the gate measured, without the single samples' timeline."""
+    metrics = json.loads((out / "metrics.json").read_text())
+    del metrics["measured"]["timeline"]
+    head = {
+        "title": "KV cache: eviction by mask beside compaction, one GPU, one run",
+        "date": datetime.date.today().isoformat(),
+        "command": "examples/kv_compaction/measure.sh target/release OUT_DIR",
+    }
+    (out / "record.json").write_text(json.dumps(head | metrics, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=pathlib.Path)
@@ -106,8 +133,13 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=32768)
     parser.add_argument("--keep", type=int, default=6554)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--expected", action="store_true", help="also write inputs and results, computed by JAX in float32 (slow at full size)")
+    parser.add_argument("--inputs", action="store_true", help="also write inputs")
+    parser.add_argument("--expected", action="store_true", help="also write inputs, and results computed by JAX in float32 (slow at full size)")
+    parser.add_argument("--plan", action="store_true", help="only write gate.json for compiled arms")
+    parser.add_argument("--record", action="store_true", help="only write record.json of a finished gate")
     args = parser.parse_args()
+    if args.plan or args.record:
+        return plan(args.out) if args.plan else record(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     params = weights(args.layers)
     names = [*params, *[None] * (2 * args.layers + 3)]
@@ -125,8 +157,7 @@ def main() -> None:
     kept = np.sort(rng.choice(args.context, args.keep, replace=False)).astype(np.int32)
     mask = np.zeros(args.context, bool)
     mask[kept] = True
-    inputs = {}
-    if args.expected:
+    if args.inputs or args.expected:
         caches = [rng.standard_normal(cache.shape, np.float32).astype(np.float16) for _ in range(2 * args.layers)]
         given = [np.array([7], np.int32), caches[: args.layers], caches[args.layers :], mask, kept]
         flat = [given[0], *caches, mask, kept]

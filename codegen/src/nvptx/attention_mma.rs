@@ -34,6 +34,9 @@ const KEYS: i64 = 32;
 /// Most keys for which two warps suffice.
 const WARP_KEYS_2: i64 = 2 * KEYS;
 
+/// Registers of a thread where keys are split, on architectures whose assembler would spill for a fourth block.
+const SPLIT_REGISTERS: u32 = 168;
+
 /// Most warps of a block.
 const MAX_WARPS: i64 = 4;
 
@@ -152,6 +155,9 @@ impl Shape {
 pub(crate) fn emit(shape: &Shape, extra: usize, score: &mut ScoreFn) -> Result<Source> {
     let threads = (shape.warps() * 32) as u32;
     let mut k = Kernel::new(shape.arch, threads);
+    if shape.splits > 1 && !shape.arch.has_bulk_copy() {
+        k.allow_registers(SPLIT_REGISTERS);
+    }
     let [q, keys, v, out] = std::array::from_fn(|i| k.buffer(i == 3));
     let stats = (shape.splits > 1).then(|| k.buffer(true));
     let extras: Vec<Val> = (0..extra).map(|_| k.buffer(false)).collect();

@@ -29,6 +29,7 @@ pub(crate) struct Kernel {
     pub code: Code,
     arch: Arch,
     threads: u32,
+    registers: Option<u32>,
     params: Vec<String>,
     shared: u32,
 }
@@ -87,7 +88,12 @@ impl<'a> Body<'a> {
 impl Kernel {
     /// A kernel for blocks of `threads` threads.
     pub(crate) fn new(arch: Arch, threads: u32) -> Kernel {
-        Kernel { code: Code::new(), arch, threads, params: Vec::new(), shared: 0 }
+        Kernel { code: Code::new(), arch, threads, registers: None, params: Vec::new(), shared: 0 }
+    }
+
+    /// Lets a thread have this many registers, where the assembler would rather spill than have fewer blocks on a multiprocessor.
+    pub(crate) fn allow_registers(&mut self, registers: u32) {
+        self.registers = Some(registers);
     }
 
     /// Runs `f` with the emitter writing into this kernel.
@@ -195,7 +201,8 @@ impl Kernel {
         self.code.statement("ret void");
         let (params, threads, arch) = (self.params.join(", "), self.threads, self.arch);
         let mut header = String::from("attributes #0 = { alwaysinline nounwind }\n");
-        let _ = writeln!(header, "attributes #1 = {{ nounwind \"nvvm.reqntid\"=\"{threads}\" }}");
+        let registers = self.registers.map_or(String::new(), |n| format!(" \"nvvm.maxnreg\"=\"{n}\""));
+        let _ = writeln!(header, "attributes #1 = {{ nounwind \"nvvm.reqntid\"=\"{threads}\"{registers} }}");
         let placeholder = "@KERNEL(";
         let (text, mut unit) = self.code.finish(&format!("define ptx_kernel void {placeholder}{params}) #1"));
         unit.push(text);
