@@ -14,10 +14,10 @@
 //!
 //! Every byte of X crosses from the L2 once for two multiprocessors, and no thread computes its addresses: beyond a few hundred rows the energy
 //! that data takes to arrive is what limits the clock. A cluster goes through its output tiles one after the other; the ring runs on across them,
-//! so the next tile's data arrive while this one is written. Tiles go in bands of [`BAND`] row tiles, so that what is in flight at once is few
+//! so the next tile's data arrive while this one is written. Tiles go in bands of `BAND` row tiles, so that what is in flight at once is few
 //! rows of X and few columns of W.
 //!
-//! The output leaves warp by warp through [`PIECE_ROWS`] rows of sums in shared memory: no barrier among warps.
+//! The output leaves warp by warp through `PIECE_ROWS` rows of sums in shared memory: no barrier among warps.
 
 use crate::nvptx::{
     gemm::{Candidate, ParamIndex, check_common, check_eight_bits, pack_format, params, symbol},

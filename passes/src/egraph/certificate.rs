@@ -5,11 +5,12 @@
 //! that several needed classes may bring in is split among them, so that nothing is charged twice.
 //!
 //! *Search.* The needed class with several nodes and the largest stake is split, one branch a node. A branch whose bound does not beat the best choice ends.
-//! With no such class left the bound is the cost of a choice. Cost: a bound is classes² / 64 for each sweep; the number of branches is limited, not the time.
+//! With no such class left the bound is the cost of a choice. Cost: a bound is classes² / 64 for each sweep over the classes, operands first, of which it takes
+//! a few; the work is limited, not the time.
 
 use super::extract::Problem;
 
-/// Work that the search may do: branches × classes² / 64.
+/// Work that the search may do: sweeps × classes² / 64, over all branches.
 const WORK: usize = 40_000_000;
 /// Costs that differ by less are equal.
 const EPSILON: f64 = 1e-9;
@@ -48,13 +49,39 @@ struct Bound {
     choice: Vec<Option<usize>>,
     /// The class to split, with its nodes from the most promising.
     split: Option<(usize, Vec<usize>)>,
+    /// Sweeps over the classes that it took.
+    sweeps: usize,
+}
+
+/// The classes, operands before what reads them as far as there are no cycles.
+fn operands_first(problem: &Problem<'_>) -> Vec<usize> {
+    let n = problem.costs.len();
+    let mut order = Vec::with_capacity(n);
+    let mut seen = vec![false; n];
+    for start in 0..n {
+        // Classes on the path, each with how many of its operands were visited.
+        let mut path = if std::mem::replace(&mut seen[start], true) { Vec::new() } else { vec![(start, 0)] };
+        while let Some((class, visited)) = path.pop() {
+            match problem.children[class].iter().flatten().nth(visited) {
+                None => order.push(class),
+                Some(&child) => {
+                    path.push((class, visited + 1));
+                    if !std::mem::replace(&mut seen[child], true) {
+                        path.push((child, 0));
+                    }
+                }
+            }
+        }
+    }
+    order
 }
 
 /// Searches from `choice`, which costs `cost`.
 pub(super) fn certify(problem: &Problem<'_>, cost: f64) -> Certificate {
     let n = problem.costs.len();
-    let limit = (WORK / (n * n.div_ceil(64)).max(1)).max(1);
-    let (mut best, mut better, mut branches) = (cost, None, 0);
+    let sweep_work = n * n.div_ceil(64);
+    let order = operands_first(problem);
+    let (mut best, mut better, mut branches, mut work) = (cost, None, 0, 0);
     // Open branches with the bound that they had when they were opened.
     let all: Allowed = problem.costs.iter().map(|costs| (0..costs.len()).collect()).collect();
     let mut open = vec![(0.0, all)];
@@ -63,12 +90,13 @@ pub(super) fn certify(problem: &Problem<'_>, cost: f64) -> Certificate {
         if known >= best - EPSILON {
             continue;
         }
-        if branches == limit {
+        if work >= WORK {
             unexplored = open.iter().map(|(b, _)| *b).fold(known, f64::min);
             break;
         }
         branches += 1;
-        let Some(bound) = bound(problem, &allowed) else { continue };
+        let Some(bound) = bound(problem, &allowed, &order) else { continue };
+        work += bound.sweeps * sweep_work;
         if let Some(total) = problem.total(&bound.choice).filter(|&t| t < best - EPSILON) {
             (best, better) = (total, Some(bound.choice.clone()));
         }
@@ -88,12 +116,12 @@ pub(super) fn certify(problem: &Problem<'_>, cost: f64) -> Certificate {
 }
 
 /// The bound for what `allowed` leaves; `None` if it leaves no acyclic choice.
-fn bound(problem: &Problem<'_>, allowed: &Allowed) -> Option<Bound> {
-    let allowed = feasible(problem, allowed);
+fn bound(problem: &Problem<'_>, allowed: &Allowed, order: &[usize]) -> Option<Bound> {
+    let allowed = feasible(problem, allowed, order);
     if problem.roots.iter().any(|&r| allowed[r].is_empty()) {
         return None;
     }
-    let need = needs(problem, &allowed);
+    let (need, sweeps) = needs(problem, &allowed, order);
     let n = problem.costs.len();
     let mut needed: Set = vec![0; n.div_ceil(64)];
     for &r in &problem.roots {
@@ -142,16 +170,16 @@ fn bound(problem: &Problem<'_>, allowed: &Allowed) -> Option<Bound> {
             }
         }
     }
-    Some(Bound { lower, choice, split })
+    Some(Bound { lower, choice, split, sweeps })
 }
 
 /// The allowed nodes that can be part of an acyclic choice.
-fn feasible(problem: &Problem<'_>, allowed: &Allowed) -> Allowed {
+fn feasible(problem: &Problem<'_>, allowed: &Allowed, order: &[usize]) -> Allowed {
     let mut possible = vec![false; allowed.len()];
     loop {
         let mut changed = false;
-        for (c, nodes) in allowed.iter().enumerate() {
-            if !possible[c] && nodes.iter().any(|&i| problem.children[c][i].iter().all(|&x| possible[x])) {
+        for &c in order {
+            if !possible[c] && allowed[c].iter().any(|&i| problem.children[c][i].iter().all(|&x| possible[x])) {
                 possible[c] = true;
                 changed = true;
             }
@@ -164,17 +192,20 @@ fn feasible(problem: &Problem<'_>, allowed: &Allowed) -> Allowed {
     allowed.iter().enumerate().map(|(c, nodes)| nodes.iter().copied().filter(|i| kept(c, i)).collect()).collect()
 }
 
-/// For each class, the classes that every acyclic choice for it holds.
-fn needs(problem: &Problem<'_>, allowed: &Allowed) -> Vec<Set> {
+/// For each class, the classes that every acyclic choice for it holds; and the sweeps that this took.
+fn needs(problem: &Problem<'_>, allowed: &Allowed, order: &[usize]) -> (Vec<Set>, usize) {
     let n = allowed.len();
     let words = n.div_ceil(64);
     let mut need: Vec<Set> = vec![vec![u64::MAX; words]; n];
+    let (mut all, mut below): (Set, Set) = (vec![0; words], vec![0; words]);
+    let mut sweeps = 0;
     loop {
+        sweeps += 1;
         let mut changed = false;
-        for c in 0..n {
-            let mut all: Set = vec![u64::MAX; words];
+        for &c in order {
+            all.fill(u64::MAX);
             for &i in &allowed[c] {
-                let mut below: Set = vec![0; words];
+                below.fill(0);
                 for &child in &problem.children[c][i] {
                     below.iter_mut().zip(&need[child]).for_each(|(a, b)| *a |= b);
                 }
@@ -182,12 +213,12 @@ fn needs(problem: &Problem<'_>, allowed: &Allowed) -> Vec<Set> {
             }
             all[c / 64] |= 1 << (c % 64);
             if all != need[c] {
-                need[c] = all;
+                need[c].copy_from_slice(&all);
                 changed = true;
             }
         }
         if !changed {
-            return need;
+            return (need, sweeps);
         }
     }
 }
@@ -256,7 +287,7 @@ mod tests {
             let problem = random(seed, 4 + seed as usize % 8);
             let Some(least) = exhaustive(&problem) else { continue };
             let all: Allowed = problem.costs.iter().map(|costs| (0..costs.len()).collect()).collect();
-            let lower = bound(&problem, &all).map(|b| b.lower);
+            let lower = bound(&problem, &all, &operands_first(&problem)).map(|b| b.lower);
             assert!(lower.is_some_and(|l| l <= least + 1e-9), "seed {seed}: {lower:?} exceeds {least}");
         }
     }

@@ -25,7 +25,7 @@ pub struct Options {
     pub rounds: usize,
     /// Shortest time that a sample may take; as many calls as fill it are timed together.
     pub sample: Duration,
-    /// Whether to measure energy: as often in each epoch as makes [`ENOUGH`] in all, a second each.
+    /// Whether to measure energy: as often in each epoch as makes thirty in all, a second each.
     pub energy: bool,
     /// Whether to read hardware counters through Nsight Compute.
     pub counters: bool,
