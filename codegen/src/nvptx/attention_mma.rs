@@ -34,8 +34,8 @@ const KEYS: i64 = 32;
 /// Most keys for which two warps suffice.
 const WARP_KEYS_2: i64 = 2 * KEYS;
 
-/// Registers of a thread where keys are split, on architectures whose assembler would spill for a fourth block.
-const SPLIT_REGISTERS: u32 = 168;
+/// Registers that a thread may have where keys are split, on architectures whose assembler would spill for one more block.
+const SPLIT_REGISTERS: u32 = 255;
 
 /// Most warps of a block.
 const MAX_WARPS: i64 = 4;
