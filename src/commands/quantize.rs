@@ -76,6 +76,9 @@ pub struct QuantizeArgs {
     /// Input channels a group; 0 for all of them. 128 by default, 0 where activations are rounded.
     #[arg(long)]
     group: Option<usize>,
+    /// Input channels of a token that share a scale where activations are rounded to integers; 0 for all of them.
+    #[arg(long, default_value_t = 0)]
+    activation_group: usize,
     /// Round channels of large activations first.
     #[arg(long)]
     act_order: bool,
@@ -159,6 +162,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
         scheme,
         method,
         group: Some(args.group.unwrap_or(default_group)).filter(|g| *g > 0),
+        activation_group: Some(args.activation_group).filter(|g| *g > 0),
         asymmetric: args.asym,
         act_order: args.act_order,
         preprocess: args.preprocess,

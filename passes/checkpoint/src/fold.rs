@@ -213,7 +213,7 @@ fn factors(
                 out.insert((block, input), chosen.scales);
                 inputs.insert(input, "awq, folded".to_string());
             } else {
-                let (map, _) = options.preprocess.choose(found, &matrices, options.scheme, grid).map_err(wrong)?;
+                let (map, _) = options.preprocess.choose(found, &matrices, &options.rounding(), grid).map_err(wrong)?;
                 if let Some(scale) = map.scale {
                     out.insert((block, input), scale.iter().map(|s| 1.0 / s).collect());
                 }

@@ -21,6 +21,8 @@ pub struct InputTransform {
     pub rotation: Option<Rotation>,
     /// Dynamic rounding of activations, token by token.
     pub rounding: Option<Activation>,
+    /// Neighbouring channels that share a scale in rounding to integers; none: the whole row does.
+    pub group: Option<usize>,
     /// The part of a row's range that rounding to integers keeps; none: all.
     pub clip: Option<f32>,
 }
@@ -40,7 +42,7 @@ impl InputTransform {
     pub fn apply(&self, x: &Rows) -> Rows {
         let mut out = self.map(x);
         if let Some(rounding) = self.rounding {
-            rounding.round_rows(&mut out.data, x.width, self.clip.unwrap_or(1.0));
+            rounding.round_rows(&mut out.data, x.width, self.group, self.clip.unwrap_or(1.0));
         }
         out
     }

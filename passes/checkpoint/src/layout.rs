@@ -200,6 +200,7 @@ pub fn read(source: &dyn Tensors, formats: &Formats, spec: &LinearSpec) -> Resul
         }
     }
     input.rounding = format.and_then(|f| f.activation);
+    input.group = format.and_then(|f| f.activation_group);
     if vectors::is_here(source, &spec.name) {
         return Ok((Order::InputMajor, vectors::read(source, spec)?.dequantize(), input));
     }

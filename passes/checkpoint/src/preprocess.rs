@@ -43,7 +43,7 @@ impl FromStr for Preprocess {
 }
 
 impl Preprocess {
-    /// The map for the layers with `weights` (`[k][n]`) that read `input`, and its name for the report.
+    /// The map for the layers with `weights` (`[k][n]`) that read `input`, and its name for the report. `rounding` is what happens without a map.
     ///
     /// # Errors
     /// Weights that cannot be rounded at all.
@@ -51,11 +51,11 @@ impl Preprocess {
         self,
         input: &Input,
         weights: &[Matrix<'_>],
-        scheme: Scheme,
+        rounding: &InputTransform,
         grid: Grid,
     ) -> std::result::Result<(InputTransform, String), QuantError> {
         let k = input.sample.width;
-        let plain = InputTransform { rounding: scheme.activation, ..InputTransform::default() };
+        let plain = rounding.clone();
         let mut candidates = vec![(plain.clone(), "none".to_string())];
         if matches!(self, Preprocess::Smoothquant | Preprocess::Auto) {
             for alpha in ALPHAS {

@@ -14,6 +14,7 @@ use crate::arch::{Architecture, LinearSpec, architecture};
 use crate::error::{CheckpointError, Result};
 use crate::fold::fold;
 use crate::folder::ModelFolder;
+use crate::layer::InputTransform;
 use crate::layout::formats::Layout;
 use crate::preprocess::Preprocess;
 use crate::rows::Batch;
@@ -51,6 +52,8 @@ pub struct Options {
     pub method: Method,
     /// Input channels a group; none: all.
     pub group: Option<usize>,
+    /// Input channels of a token that share a scale where activations are rounded to integers; none: all.
+    pub activation_group: Option<usize>,
     /// Integer zero points.
     pub asymmetric: bool,
     /// Round channels of large activations first (GPTQ); the groups stay neighbours.
@@ -77,6 +80,11 @@ impl Options {
             || self.tolerance.is_some()
             || self.compensate
             || self.sparsity.is_some_and(|s| s.prune != Prune::Magnitude)
+    }
+
+    /// What happens to the input of a layer without a map.
+    pub fn rounding(&self) -> InputTransform {
+        InputTransform { rounding: self.scheme.activation, group: self.activation_group, ..InputTransform::default() }
     }
 
     /// The grid on which maps of a layer's input are compared.

@@ -110,10 +110,11 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Rounds rows of `width` elements, each under a scale of its own. Integers keep the part `clip` of a row's range; 1 keeps all.
-    pub fn round_rows(self, rows: &mut [f32], width: usize, clip: f32) {
+    /// Rounds rows of `width` elements, each under a scale of its own. For integers each run of `group` neighbours in a row has a scale of its own
+    /// (none: the row), and keeps the part `clip` of its range; 1 keeps all.
+    pub fn round_rows(self, rows: &mut [f32], width: usize, group: Option<usize>, clip: f32) {
         match self {
-            Activation::Integers(bits) => TokenGrid { clip, ..TokenGrid::new(bits) }.round_rows(rows, width),
+            Activation::Integers(bits) => TokenGrid { clip, ..TokenGrid::new(bits) }.round_groups(rows, width, group.unwrap_or(width)),
             Activation::Float8 => Fp8::E4M3.round_rows(rows, width),
         }
     }

@@ -45,6 +45,7 @@ fn another_reader_finds_the_same_weights() {
         scheme: scheme.parse().unwrap(),
         method: Method::Gptq,
         group: Some(16),
+        activation_group: None,
         asymmetric: true,
         act_order: false,
         preprocess: Preprocess::None,
@@ -96,7 +97,8 @@ fn awq_layers_of_another_writer_are_read() {
     run(&python, "awq", &file, dir.path());
     let (k, n) = (64, 24);
     let form = WeightForm::Integers(4);
-    let format = Format { layout: Layout::Awq, form, sparse: false, group: Some(32), asymmetric: true, activation: None };
+    let format =
+        Format { layout: Layout::Awq, form, sparse: false, group: Some(32), asymmetric: true, activation: None, activation_group: None };
     let spec = LinearSpec { name: "layer".into(), k, n, order: Order::OutputMajor, input: "input" };
     let read = awq::read(&WeightFile::open(&file).unwrap(), &format, &spec).unwrap();
     assert_eq!(transpose(&read.dequantize(), k), floats(&dir.path().join("layer.f32")));

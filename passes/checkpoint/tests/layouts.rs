@@ -116,7 +116,15 @@ fn awq_nibbles_are_interleaved() {
 }
 
 fn format(layout: Layout, bits: u8, group: usize, asymmetric: bool) -> Format {
-    Format { layout, form: WeightForm::Integers(bits), sparse: false, group: Some(group), asymmetric, activation: None }
+    Format {
+        layout,
+        form: WeightForm::Integers(bits),
+        sparse: false,
+        group: Some(group),
+        asymmetric,
+        activation: None,
+        activation_group: None,
+    }
 }
 
 #[test]

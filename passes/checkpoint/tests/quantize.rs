@@ -23,6 +23,7 @@ fn options(scheme: &str, method: Method) -> Options {
         scheme: scheme.parse().unwrap(),
         method,
         group: Some(16),
+        activation_group: None,
         asymmetric: true,
         act_order: true,
         preprocess: Preprocess::None,
@@ -218,6 +219,13 @@ fn stopped_and_resumed(o: &Options, text: &Batch) {
             quantize(&folder, o, Some(text), &out, &work, &mut |done, _| assert!(done < stop, "stopped by the test")).map(drop)
         }));
         assert!(stopped.is_err() && !out.exists() && work.exists());
+        // A kill while the last layer was written leaves a part of it.
+        let finished =
+            std::fs::read_dir(&work).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "safetensors"));
+        if let Some(file) = finished {
+            let bytes = std::fs::read(&file).unwrap();
+            std::fs::write(&file, &bytes[..bytes.len() - bytes.len() / 3]).unwrap();
+        }
         quantize(&folder, o, Some(text), &out, &work, &mut |_, _| ()).unwrap();
         let (found, expected) = (files(&out), files(&dir.path().join("whole")));
         assert!(found.keys().eq(expected.keys()));
@@ -339,6 +347,27 @@ fn silent_channels_and_activations_that_overflow() {
 }
 
 #[test]
+fn widths_without_a_hadamard_matrix_are_rotated_in_blocks_and_the_report_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, mut tensors, inner) = (llama_config(), llama_tensors(), 92);
+    config["intermediate_size"] = inner.into();
+    for layer in 0..LAYERS {
+        for (part, shape) in [("gate", vec![inner, WIDTH]), ("up", vec![inner, WIDTH]), ("down", vec![WIDTH, inner])] {
+            let values = noise(inner * WIDTH, layer as u64 + 3).iter().map(|v| v * 0.4).collect();
+            tensors.insert(format!("model.layers.{layer}.mlp.{part}_proj.weight"), (shape, values));
+        }
+    }
+    write_folder(&dir.path().join("model"), &config, &tensors);
+    let text = batch(&[64, 64]);
+    let o = Options { group: None, preprocess: Preprocess::Quarot, ..options("w8a8", Method::GptqBest) };
+    let report = quantized(dir.path(), "out", &o, Some(&text));
+    let down: Vec<_> = report.layers.iter().filter(|l| l.name.ends_with("down_proj")).collect();
+    assert!(down.len() == LAYERS && down.iter().all(|l| l.input_map == "hadamard in blocks of 4"), "{down:?}");
+    let found = distance(&output(&dir.path().join("out"), &text), &expected(dir.path(), &o, &text));
+    assert!(found < 1e-3, "{found}");
+}
+
+#[test]
 fn narrow_activations_keep_a_part_of_the_range_where_that_costs_less() {
     let dir = tempfile::tempdir().unwrap();
     llama(&dir.path().join("model"));
@@ -347,6 +376,11 @@ fn narrow_activations_keep_a_part_of_the_range_where_that_costs_less() {
     assert!(report.layers.iter().any(|l| l.input_map.contains("range 0.")), "{:?}", report.layers);
     let found = distance(&output(&dir.path().join("out"), &text), &output(&dir.path().join("model"), &text));
     assert!((found / report.end_to_end_error.unwrap() - 1.0).abs() < 1e-4);
+    let grouped = Options { group: None, activation_group: Some(8), preprocess: Preprocess::Auto, ..options("w8a4", Method::Rtn) };
+    let grouped = quantized(dir.path(), "grouped", &grouped, Some(&text));
+    let finer = distance(&output(&dir.path().join("grouped"), &text), &output(&dir.path().join("model"), &text));
+    assert!((finer / grouped.end_to_end_error.unwrap() - 1.0).abs() < 1e-4, "what is written says how rows are cut");
+    assert!(finer < found, "{finer} with groups, {found} without");
     let eight = quantized(dir.path(), "eight", &Options { group: None, ..options("w8a8", Method::Rtn) }, Some(&text));
     assert!(eight.layers.iter().all(|l| l.input_map == "none"));
 }

@@ -277,16 +277,32 @@ fn scale(matrix: &mut [f32], by: f32) {
 
 /// Copies the lower triangle to the upper one.
 fn mirror(h: &mut [f32], k: usize) {
+    mirror_rows(h, k, 0);
+}
+
+/// As [`mirror`], of the square on the diagonal whose rows are `rows`, from row `first` on: both halves of it, then what lies beside them.
+fn mirror_rows(rows: &mut [f32], k: usize, first: usize) {
     const TILE: usize = 64;
-    for i0 in (0..k).step_by(TILE) {
-        for j0 in (0..=i0).step_by(TILE) {
-            for i in i0..(i0 + TILE).min(k) {
-                for j in j0..(j0 + TILE).min(i) {
-                    h[j * k + i] = h[i * k + j];
-                }
+    let count = rows.len().checked_div(k).unwrap_or(0);
+    if count <= TILE {
+        for i in 0..count {
+            for j in 0..i {
+                rows[j * k + first + i] = rows[i * k + first + j];
             }
         }
+        return;
     }
+    let middle = count / 2;
+    let (above, below) = rows.split_at_mut(middle * k);
+    above.par_chunks_mut(TILE * k).enumerate().for_each(|(tile, above)| {
+        for (from, below) in below.chunks(TILE * k).enumerate() {
+            for (j, row) in above.chunks_mut(k).enumerate() {
+                let target = &mut row[first + middle + from * TILE..];
+                target.iter_mut().zip(below.chunks(k)).for_each(|(v, source)| *v = source[first + tile * TILE + j]);
+            }
+        }
+    });
+    rayon::join(|| mirror_rows(above, k, first), || mirror_rows(below, k, first + middle));
 }
 
 #[cfg(test)]

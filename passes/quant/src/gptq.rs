@@ -9,8 +9,9 @@
 //!      │     e · · │      are touched, by one matrix product a block
 //! ```
 //!
-//! Columns of W are independent, so strips of them run in parallel. The grid of a group is taken from its weights as compensated so far
-//! (within a block of 128 channels and between blocks), or with `static_groups` from the original weights. Rounding is half to even.
+//! Columns of W are independent, so strips of them run in parallel. Inside a block products are nested: a piece of 2ⁱ channels updates the next 2ⁱ.
+//! The grid of a group is taken from its weights as compensated so far, or with `static_groups` from the original weights; groups whose size is no
+//! power of two are compensated within a block of 128 channels and between blocks. Rounding is half to even.
 //!
 //! Arithmetic is f64 up to 2048 channels and f32 beyond.
 
@@ -18,7 +19,7 @@ use crate::{
     Calibration, Grid, Matrix, Notes, QuantError, Quantized, Quantizer, Rtn,
     grids::{Fit, GroupGrid, range},
     hessian::{self, Factor},
-    linalg::{Gemm, gemm},
+    linalg::{Gemm, gemm, gemm_alone},
     quantizer::check,
     real::Real,
     refine,
@@ -58,8 +59,14 @@ impl Gptq {
     }
 }
 
-/// Channels between two matrix products.
-const BLOCK: usize = 128;
+/// Channels of a block, which updates all later channels by one matrix product.
+const BLOCK: usize = 512;
+/// Channels of a piece of it, inside which channels are updated one by one.
+const PIECE: usize = 32;
+/// Channels of a block of one piece, where groups may begin in the middle of smaller ones.
+const WHOLE: usize = 128;
+/// Strips from which on each runs on one thread.
+const MANY_STRIPS: usize = 4;
 /// Columns of a strip.
 const STRIP: usize = 256;
 /// Most channels for which arithmetic is f64.
@@ -183,8 +190,19 @@ impl Gptq {
             .par_iter()
             .map(|&first| {
                 let width = STRIP.min(n - first);
-                let from_original = self.static_groups;
-                arch.dispatch(Job { weight, first, width, fit, factor: &factor, group_of: &group_of, dead: &dead, from_original, kept })
+                let (from_original, alone) = (self.static_groups, starts.len() >= MANY_STRIPS);
+                arch.dispatch(Job {
+                    weight,
+                    first,
+                    width,
+                    fit,
+                    factor: &factor,
+                    group_of: &group_of,
+                    dead: &dead,
+                    from_original,
+                    kept,
+                    alone,
+                })
             })
             .collect();
         let mut strips = strips.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -202,11 +220,13 @@ impl Gptq {
             loss: 0.0,
             damping,
         };
-        for s in &strips {
-            for (row, codes) in s.codes.chunks_exact(s.width).enumerate() {
-                let at = row * n + s.first;
-                out.codes[at..at + s.width].iter_mut().zip(codes).for_each(|(o, c)| *o = c.f64() as i16);
+        out.codes.par_chunks_mut(n.max(1)).enumerate().for_each(|(row, out)| {
+            for s in &strips {
+                let codes = &s.codes[row * s.width..][..s.width];
+                out[s.first..s.first + s.width].iter_mut().zip(codes).for_each(|(o, c)| *o = c.f64() as i16);
             }
+        });
+        for s in &strips {
             for (row, (scales, zeros)) in s.scales.chunks_exact(s.width).zip(s.zeros.chunks_exact(s.width)).enumerate() {
                 let at = row * n + s.first;
                 out.scales[at..at + s.width].iter_mut().zip(scales).for_each(|(o, v)| *o = v.f64());
@@ -229,6 +249,8 @@ struct Job<'a, T> {
     dead: &'a [bool],
     from_original: bool,
     kept: Option<&'a [bool]>,
+    /// Whether products stay on this thread.
+    alone: bool,
 }
 
 impl<T: Real> WithSimd for Job<'_, T> {
@@ -268,10 +290,15 @@ impl<T: Real> Job<'_, T> {
             self.static_grids(&only(&w, kept.as_deref(), 0), &cost, &mut out)?;
         }
         let (low, high) = range::<T>(grid);
-        let mut errors = vec![T::default(); BLOCK * width];
-        for start in (0..k).step_by(BLOCK) {
-            let end = (start + BLOCK).min(k);
-            for c in start..end {
+        // A group that begins inside a piece must not reach beyond it, or its last weights would not be compensated yet.
+        let nested = self.from_original || grid.group_size.is_power_of_two() || grid.group_size >= k;
+        let (block, piece) = if nested { (BLOCK, PIECE) } else { (WHOLE, WHOLE) };
+        let mut errors = vec![T::default(); block.min(k) * width];
+        for (start, from, to) in
+            (0..k).step_by(block).flat_map(|b| (b..k.min(b + block)).step_by(piece).map(move |p| (b, p, k.min(p + piece))))
+        {
+            let end = (start + block).min(k);
+            for c in from..to {
                 let group = self.group_of[order[c]];
                 if !self.from_original && c % grid.group_size == 0 {
                     let members = c..(c + grid.group_size).min(k);
@@ -300,16 +327,19 @@ impl<T: Real> Job<'_, T> {
                     loss += e * e;
                 }
                 out.loss += loss.f64() / 2.0;
-                for (r, row) in (c + 1..end).zip(rest.chunks_exact_mut(width)) {
+                for (r, row) in (c + 1..to).zip(rest.chunks_exact_mut(width)) {
                     let u = ut[r * k + c];
                     row.iter_mut().zip(&*error).for_each(|(w, e)| *w -= *e * u);
                 }
             }
-            if end < k {
-                let rest = &mut w[end * width..];
-                let e = &errors[..(end - start) * width];
-                let mut c = Gemm { c: rest, m: k - end, n: width, ldc: width };
-                gemm(&mut c, (&ut[end * k + start..], k, false), (e, width, false), end - start, T::of(-1.0));
+            // What is finished updates as many channels behind it; the block, all that are left.
+            let done = 1 << (to - start).trailing_zeros();
+            let (done, reached) = if to == end { (end - start, k) } else { (done, end.min(to + done)) };
+            if to < reached {
+                let mut c = Gemm { c: &mut w[to * width..reached * width], m: reached - to, n: width, ldc: width };
+                let (u, e) = (&ut[to * k + to - done..], &errors[(to - done - start) * width..(to - start) * width]);
+                let product = if self.alone { gemm_alone } else { gemm };
+                product(&mut c, (u, k, false), (e, width, false), done, T::of(-1.0));
             }
         }
         Ok(out)

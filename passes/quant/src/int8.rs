@@ -42,9 +42,14 @@ impl TokenGrid {
 
     /// Rounds each row of `k` elements to its grid. A last part shorter than a row is rounded as a row.
     pub fn round_rows(&self, rows: &mut [f32], k: usize) {
-        rows.par_chunks_mut(k.max(1)).for_each(|row| {
-            let (s, z, low, high) = self.grid(row);
-            row.iter_mut().for_each(|x| *x = (((*x / s).round_ties_even() + z).clamp(low, high) - z) * s);
+        self.round_groups(rows, k, k);
+    }
+
+    /// Rounds each run of `group` elements of each row of `k` to a grid of its own; the last run of a row may be shorter.
+    pub fn round_groups(&self, rows: &mut [f32], k: usize, group: usize) {
+        rows.par_chunks_mut(k.max(1)).flat_map_iter(|row| row.chunks_mut(group.max(1))).for_each(|part| {
+            let (s, z, low, high) = self.grid(part);
+            part.iter_mut().for_each(|x| *x = (((*x / s).round_ties_even() + z).clamp(low, high) - z) * s);
         });
     }
 }
@@ -72,6 +77,22 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn groups_are_rows_of_their_own_and_end_with_their_row() {
+        let grid = TokenGrid { clip: 0.8, ..TokenGrid::new(4) };
+        for (k, group) in [(37, 8), (32, 8), (5, 9), (7, 1)] {
+            let x = noise(6 * k, 11);
+            let mut whole = x.clone();
+            grid.round_groups(&mut whole, k, group);
+            let mut parts = x.clone();
+            for part in parts.chunks_mut(k).flat_map(|row| row.chunks_mut(group)) {
+                let length = part.len();
+                grid.round_rows(part, length);
+            }
+            assert_eq!(whole, parts);
         }
     }
 

@@ -28,11 +28,21 @@ fn view<'a, T>((data, stride, transposed): (&'a [T], usize, bool), rows: usize, 
 /// C += alpha · op(A) · op(B) with op(A) `m × k`, op(B) `k × n`. An operand is its elements, the distance between stored rows, and whether it is
 /// stored transposed.
 pub(crate) fn gemm<T: ComplexField>(out: &mut Gemm<'_, T>, a: (&[T], usize, bool), b: (&[T], usize, bool), k: usize, alpha: T) {
+    let threads = parallelism(out.m * out.n * k);
+    product(out, a, b, k, alpha, threads);
+}
+
+/// As [`gemm`], on the calling thread: for tasks that already run side by side.
+pub(crate) fn gemm_alone<T: ComplexField>(out: &mut Gemm<'_, T>, a: (&[T], usize, bool), b: (&[T], usize, bool), k: usize, alpha: T) {
+    product(out, a, b, k, alpha, Par::Seq);
+}
+
+fn product<T: ComplexField>(out: &mut Gemm<'_, T>, a: (&[T], usize, bool), b: (&[T], usize, bool), k: usize, alpha: T, threads: Par) {
     if out.m == 0 || out.n == 0 || k == 0 {
         return;
     }
     let c = MatMut::from_column_major_slice_with_stride_mut(&mut *out.c, out.n, out.m, out.ldc).transpose_mut();
-    matmul(c, Accum::Add, view(a, out.m, k), view(b, k, out.n), alpha, parallelism(out.m * out.n * k));
+    matmul(c, Accum::Add, view(a, out.m, k), view(b, k, out.n), alpha, threads);
 }
 
 /// The lower triangle of H += alpha · XᵀX, with X `b × k`.

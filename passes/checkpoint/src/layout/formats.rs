@@ -37,6 +37,8 @@ pub struct Format {
     pub asymmetric: bool,
     /// Dynamic per-token rounding of activations.
     pub activation: Option<Activation>,
+    /// Input channels of a token that share a scale; none: all.
+    pub activation_group: Option<usize>,
 }
 
 impl Format {
@@ -105,6 +107,7 @@ impl Formats {
                         Some(_) => return Err(wrong("has static activation scales, which are not supported".into())),
                         None => None,
                     };
+                    let activation_group = g.get("input_activations").and_then(group);
                     let symmetric = weights.get("symmetric").and_then(Value::as_bool).unwrap_or(true);
                     let form = match weights.get("icd_form") {
                         Some(form) => serde_json::from_value(form.clone()).map_err(|e| wrong(format!("has an unknown icd_form: {e}")))?,
@@ -121,6 +124,7 @@ impl Formats {
                         group: group(weights),
                         asymmetric: !symmetric,
                         activation,
+                        activation_group,
                     };
                     for target in g.get("targets").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
                         match target {
@@ -143,6 +147,7 @@ impl Formats {
                     group: group(q),
                     asymmetric: q.get("sym").and_then(Value::as_bool) == Some(false),
                     activation: None,
+                    activation_group: None,
                 };
                 let mut own = BTreeMap::new();
                 for (pattern, v) in q.get("dynamic").and_then(Value::as_object).into_iter().flatten() {
@@ -158,7 +163,8 @@ impl Formats {
                     return Err(wrong(format!("is AWQ version '{version}'; only 4-bit 'gemm' is supported")));
                 }
                 let (form, group) = (WeightForm::Integers(4), group(q));
-                let format = Format { layout: Layout::Awq, form, sparse: false, group, asymmetric: true, activation: None };
+                let format =
+                    Format { layout: Layout::Awq, form, sparse: false, group, asymmetric: true, activation: None, activation_group: None };
                 Ok(Formats { common: Some(format), own: BTreeMap::new() })
             }
             other => Err(wrong(format!("has quant_method '{other}'; supported are compressed-tensors, gptq, awq and icd"))),
@@ -187,7 +193,11 @@ impl Formats {
                     Activation::Integers(bits) => (bits, "int"),
                     Activation::Float8 => (8, "float"),
                 };
-                json!({"num_bits": bits, "type": kind, "symmetric": true, "strategy": "token", "dynamic": true, "observer": null})
+                let strategy = if f.activation_group.is_some() { "group" } else { "token" };
+                json!({
+                    "num_bits": bits, "type": kind, "symmetric": true, "strategy": strategy, "group_size": f.activation_group,
+                    "dynamic": true, "observer": null,
+                })
             })
         };
         let mut others: BTreeMap<Format, Vec<&String>> = BTreeMap::new();

@@ -51,8 +51,7 @@ impl Run<'_> {
 
     /// The map of an input and its name.
     fn map(&self, members: &[&LinearSpec], input: Option<&Input>) -> Result<(InputTransform, String)> {
-        let rounding = self.options.scheme.activation;
-        let none = || (InputTransform { rounding, ..InputTransform::default() }, "none".to_string());
+        let none = || (self.options.rounding(), "none".to_string());
         let Some(first) = members.first() else { return Ok(none()) };
         let Some(input) = input else {
             let name = self.folded.get(first.input).cloned().unwrap_or_else(|| "none".into());
@@ -78,7 +77,7 @@ impl Run<'_> {
             transform.scale = Some(found.scales.iter().map(|s| 1.0 / s).collect());
             name = format!("awq exponent {}", found.exponent);
         } else if searches {
-            (transform, name) = self.options.preprocess.choose(input, &matrices, self.options.scheme, grid).map_err(layer_error)?;
+            (transform, name) = self.options.preprocess.choose(input, &matrices, &transform, grid).map_err(layer_error)?;
         }
         if let Some(sparsity) = permutes {
             let statistics = transformed(&input.calibration, &transform, &first.name)?;

@@ -167,7 +167,15 @@ impl Run<'_> {
 
     fn format(&self, form: WeightForm, sparse: bool) -> Format {
         let o = self.options;
-        Format { layout: o.layout, form, sparse, group: o.group, asymmetric: o.asymmetric, activation: o.scheme.activation }
+        Format {
+            layout: o.layout,
+            form,
+            sparse,
+            group: o.group,
+            asymmetric: o.asymmetric,
+            activation: o.scheme.activation,
+            activation_group: o.activation_group,
+        }
     }
 
     fn formats<'f>(&self, finished: impl Iterator<Item = &'f Finished>) -> BTreeMap<String, Format> {
