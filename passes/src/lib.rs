@@ -13,6 +13,7 @@ pub mod convert;
 pub mod egraph;
 pub mod fuse;
 mod knowledge;
+pub mod kv_compress;
 pub mod mlir;
 mod movement;
 pub mod options;

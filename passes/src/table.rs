@@ -4,6 +4,7 @@ use crate::{
     Pass,
     convert::FloatType,
     egraph::Target,
+    kv_compress::CacheScheme,
     options::{self, Names, OptionError, OptionInfo, OptionValue},
     pack::PackArch,
     permute::{Objective, Scope},
@@ -138,6 +139,11 @@ passes! {
         sweeps: usize = 0, "gptq: rounds of descent behind it";
         embeddings: bool = false, "also quantize weights that a gather reads";
         skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";
+    }
+    kv_compress::KvCompress(KvCompressOptions) => "icd-kv-compress", "keep the key-value caches of decoder loops as integers", {
+        scheme: CacheScheme = CacheScheme::Int8, "integers of the cache";
+        group: usize = 32, "slots (keys) or channels (values) that share a grid; values take all channels where it does not divide them";
+        min_elems: usize = 4096, "leave smaller caches alone";
     }
     convert::Convert(ConvertOptions) => "icd-convert", "let matrix products read another float type; accumulation, norms and softmax keep theirs", {
         to: FloatType = FloatType::F16, "float type that products and gathered tables are rounded to";

@@ -259,6 +259,31 @@ def loop_scan(xs, start):
     return lax.scan(step, start, xs)
 
 
+@program(normal(11, 3, 8), normal(11, 3, 8), normal(11, 3, 8), normal(3, 24, 8, dtype=np.float16), normal(3, 24, 8, dtype=np.float16), whole(5, 8))
+def decode_loop(queries, keys, values, old_keys, old_values, start):
+    """Attention of eleven tokens one after another: over a filled cache, heads first, and over one that begins empty, slots first."""
+
+    def attend(query, k, v, dims, allowed):
+        scores = jnp.einsum(f"hd,{dims}->hs", query, k.astype(jnp.float32)) / np.float32(np.sqrt(8))
+        scores = jnp.where(allowed, scores, jnp.float32(-1e30))
+        return jnp.einsum(f"hs,{dims}->hd", jax.nn.softmax(scores, axis=-1), v.astype(jnp.float32))
+
+    def step(t, state):
+        filled_keys, filled_values, own_keys, own_values, out = state
+        key, value, slots = keys[t], values[t], jnp.arange(24)
+        filled_keys = lax.dynamic_update_slice(filled_keys, key[:, None].astype(jnp.float16), (0, start + t, 0))
+        filled_values = lax.dynamic_update_slice(filled_values, value[:, None].astype(jnp.float16), (0, start + t, 0))
+        own_keys = lax.dynamic_update_slice(own_keys, key[None], (t, 0, 0))
+        own_values = lax.dynamic_update_slice(own_values, value[None], (t, 0, 0))
+        filled = attend(queries[t], filled_keys, filled_values, "hsd", slots <= start + t)
+        own = attend(queries[t], own_keys, own_values, "shd", slots <= t)
+        return filled_keys, filled_values, own_keys, own_values, out.at[t].set(jnp.stack([filled, own]))
+
+    empty = jnp.zeros((24, 3, 8), jnp.float32)
+    filled_keys, _, own_keys, own_values, out = lax.fori_loop(0, 11, step, (old_keys, old_values, empty, empty, jnp.zeros((11, 2, 3, 8), jnp.float32)))
+    return out, filled_keys, own_values
+
+
 @program(whole(0, 4), normal(5))
 def branches(index, x):
     return lax.switch(index, [lambda x: x + 1, lambda x: x * 2, lambda x: -x], x)

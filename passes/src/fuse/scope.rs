@@ -14,7 +14,7 @@ pub(super) struct Scope {
     pub(super) ops: Vec<Op>,
     def: BTreeMap<ValueId, usize>,
     users: BTreeMap<ValueId, Vec<usize>>,
-    /// Used by the terminator or inside a nested region.
+    /// Used by the terminator, inside a nested region, or by a group in a way that `users` does not tell.
     pinned: BTreeSet<ValueId>,
     owned: Vec<bool>,
     /// What stands at the place of an operation instead of it.
@@ -171,6 +171,9 @@ impl Scope {
 
     /// Puts `op` at the place of operation `at`, and takes `members` away.
     pub(super) fn replace(&mut self, members: &BTreeSet<usize>, at: usize, op: Op) {
+        // What only copies of cheap producers read has one more reader now than the users of its result tell.
+        let by_copies = op.operands.iter().filter(|v| !self.users(**v).iter().any(|u| members.contains(u))).copied().collect::<Vec<_>>();
+        self.pinned.extend(by_copies);
         members.iter().for_each(|&i| self.owned[i] = true);
         self.replacement.insert(at, op);
     }
