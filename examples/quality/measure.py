@@ -23,6 +23,9 @@ import time
 AIMED = "--compensate --samples 512"
 ENCODER = [
     ("w8a8 smoothquant", "--scheme w8a8 --method rtn --preprocess smoothquant --samples 512", "cosine 0.99901", ("cosine_mean", 0.99901, None)),
+    ("w8a8 gptq", f"--scheme w8a8 --method gptq-best --preprocess smoothquant {AIMED}", "cosine 0.99901, top-10 0.962", ("top10", 0.962, None)),
+    ("w8a8 smoothquant grouped", "--scheme w8a8 --method rtn --activation-group 128 --preprocess smoothquant --samples 512",
+     "cosine 0.99901, top-10 0.962 (one scale a token)", ("top10", 0.962, None)),
     ("fp8", "--scheme fp8 --method rtn", None, None),
     ("w4 rtn", "--scheme w4a16 --method rtn --asym", "cosine 0.95759", None),
     ("w4 awq", "--scheme w4a16 --method awq --asym --samples 512", None, None),
@@ -31,6 +34,8 @@ ENCODER = [
     ("w4 row quarot", f"--scheme w4a16 --group 0 --method gptq-best --preprocess quarot {AIMED}", "cosine 0.98429", ("cosine_mean", 0.98429, None)),
     ("w4a8 quarot", f"--scheme w4a8 --method gptq-best --preprocess quarot {AIMED}", "cosine 0.98421", ("cosine_mean", 0.98421, None)),
     ("w4a4 quarot", f"--scheme w4a4 --group 128 --asym --method gptq-best --preprocess quarot {AIMED}", "cosine 0.95826", ("cosine_mean", 0.965, None)),
+    ("w4a4 quarot grouped", f"--scheme w4a4 --group 128 --activation-group 128 --asym --method gptq-best --preprocess quarot --compensate --samples 1024",
+     "cosine 0.95826 (one scale a token)", ("cosine_mean", 0.965, None)),
     ("w3 budget", f"--scheme w3a16 --method gptq-best --asym {AIMED} --bits-budget 3.3", "cosine 0.94588", ("cosine_mean", 0.96, 3.3)),
     ("vq2", f"--scheme vq2 --method vptq {AIMED}", "cosine 0.6707 (scalar, 2.5 bits)", ("cosine_mean", 0.85, 2.3)),
     ("vq2 budget", f"--scheme vq2 --method vptq {AIMED} --bits-budget 2.3", "cosine 0.6707 (scalar, 2.5 bits)", ("cosine_mean", 0.85, 2.3)),
