@@ -52,6 +52,7 @@ LANGUAGE = [
     ("w4 budget", "--scheme w4a16 --method gptq-best --asym --compensate --preprocess quarot --bits-budget 4.5", None, ("loss_percent", 1.0, 4.5)),
     ("vq2", "--scheme vq2 --method vptq", None, None),
     ("vq2 quarot", "--scheme vq2 --method vptq --preprocess quarot", None, None),
+    ("vq2 auto", "--scheme vq2 --method vptq --preprocess auto", None, None),
     ("vq2 quarot compensated", "--scheme vq2 --method vptq --compensate --preprocess quarot", None, None),
 ]
 # Rows of the original model with a rounded key-value cache.
@@ -81,8 +82,20 @@ def met(row):
         return None
     metric, value, bits = row["target"]["metric"], row["target"]["value"], row["target"]["bits"]
     found = row["result"].get(metric, row.get(metric))
+    if found is None:
+        return None
     good = found <= value if metric == "loss_percent" else found >= value
     return good and (bits is None or row["result"]["bits_per_weight"] <= bits)
+
+
+def judge(rows):
+    """Perplexity beyond that of the original model on the same windows, and whether each row meets its target."""
+    plain = next((r["result"] for r in rows if r["name"] == "float"), None)
+    for row in rows:
+        row.pop("loss_percent", None)
+        if plain and row["result"]["windows"] == plain["windows"]:
+            row["loss_percent"] = round(100 * (row["result"]["perplexity"] / plain["perplexity"] - 1), 4)
+        row["target_met"] = met(row)
 
 
 def main():
@@ -131,10 +144,9 @@ def main():
                 if extra:
                     row["command"] = "icd eval perplexity MODEL --text TEXT --context 512 " + " ".join(extra)
                 row["result"] = json.loads(run([args.icd, "eval", "perplexity", out, "--text", args.held_out, "--context", "512", "--json", *windows, *extra]))
-                plain = done.get("float", old.get("float", row))["result"]["perplexity"]
-                row["loss_percent"] = round(100 * (row["result"]["perplexity"] / plain - 1), 4)
-        row["target_met"] = met(row)
         done[name] = row
+        every = [(done | {n: r for n, r in old.items() if n not in done})[n] for n, *_ in rows if n in done or n in old]
+        judge(every)
         print(name, row.get("loss_percent", row["result"].get("cosine_mean")), round(row["result"]["bits_per_weight"], 3), row["target_met"], flush=True)
         record = {
             "title": f"Quantized {'sentence encoder against float32' if args.kind == 'minilm' else 'language model on held-out text'}",
@@ -142,7 +154,7 @@ def main():
             "date": datetime.date.today().isoformat(),
             "command": f"examples/quality/measure.py {args.kind} MODEL CALIBRATION.txt HELD_OUT.txt RECORD.json",
             "machine": {"cpu": processor(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
-            "rows": [(done | {n: r for n, r in old.items() if n not in done})[n] for n, *_ in rows if n in done or n in old],
+            "rows": every,
         }
         args.record.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 

@@ -371,7 +371,7 @@ fn define(ops: &mut [Op], wanted: ValueId) {
 }
 
 /// The literal that fills `v`, if operations in front say so.
-fn splat<'a>(ops: &'a [Op], v: ValueId) -> Option<&'a Literal> {
+fn splat(ops: &[Op], v: ValueId) -> Option<&Literal> {
     let op = ops.iter().rev().find(|op| op.results.contains(&v))?;
     match &op.kind {
         OpKind::Constant(literal) => Some(literal).filter(|l| l.is_splat()),

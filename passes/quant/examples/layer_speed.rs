@@ -1,5 +1,6 @@
 //! Times the quantizers on one random layer and writes a record:
-//! `cargo run --release -p icd-quant --example layer_speed -- CHANNELS COLUMNS TOKENS OUT.json`. Each time is the least of three runs (of one for VPTQ).
+//! `cargo run --release -p icd-quant --example layer_speed -- CHANNELS COLUMNS TOKENS OUT.json [NAME]`. Each time is the least of three runs (of one
+//! for VPTQ). With NAME only methods whose names hold it are timed.
 
 use icd_quant::{Calibration, Gptq, Grid, Matrix, Pattern, Quantizer, Rtn, Sparsifier, Vptq};
 use serde_json::json;
@@ -29,7 +30,9 @@ fn fastest(runs: usize, mut f: impl FnMut() -> Result<Option<f64>, Box<dyn Error
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [k, n, tokens, out] = arguments.as_slice() else { return Err("give CHANNELS COLUMNS TOKENS OUT.json".into()) };
+    let (given, only) = arguments.split_at(arguments.len().min(4));
+    let [k, n, tokens, out] = given else { return Err("give CHANNELS COLUMNS TOKENS OUT.json".into()) };
+    let wanted = |name: &str| only.iter().all(|part| name.contains(part.as_str()));
     let (k, n, tokens): (usize, usize, usize) = (k.parse()?, n.parse()?, tokens.parse()?);
     let (weight, rows) = (noise(k * n, 1), noise(tokens * k, 2));
     let matrix = Matrix { k, n, data: &weight };
@@ -53,12 +56,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("gptq with act-order", &Gptq { act_order: true, ..Gptq::default() }),
         ("gptq with act-order, static groups, range search, 3 sweeps", &best),
     ];
-    for (name, quantizer) in scalar {
+    for (name, quantizer) in scalar.into_iter().filter(|(name, _)| wanted(name)) {
         record(name, fastest(3, || Ok(quantizer.quantize(matrix, grid, Some(&calibration))?.notes.loss))?);
     }
-    let sparse = Sparsifier::SparseGpt { damping: 0.01, sweeps: 0 };
-    record("sparsegpt 2:4", fastest(3, || Ok(sparse.sparsify(matrix, Pattern::NofM { keep: 2, of: 4 }, Some(&calibration))?.notes.loss))?);
-    for (v, entries) in [(4, 256), (8, 4096)] {
+    if wanted("sparsegpt 2:4") {
+        let sparse = Sparsifier::SparseGpt { damping: 0.01, sweeps: 0 };
+        let pattern = Pattern::NofM { keep: 2, of: 4 };
+        record("sparsegpt 2:4", fastest(3, || Ok(sparse.sparsify(matrix, pattern, Some(&calibration))?.notes.loss))?);
+    }
+    for (v, entries) in [(4, 256), (8, 4096)].into_iter().filter(|(v, entries)| wanted(&format!("vptq, vectors of {v}, {entries} entries")))
+    {
         let mut bits = 0.0;
         let time = fastest(1, || {
             let q = Vptq::new(v, entries).quantize(matrix, &calibration)?;
@@ -72,7 +79,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let record = json!({
         "title": format!("Quantizing one random {k} × {n} layer, {tokens} calibration rows"),
         "unix_time": SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
-        "command": format!("cargo run --release -p icd-quant --example layer_speed -- {k} {n} {tokens} OUT.json"),
+        "command": format!(
+            "cargo run --release -p icd-quant --example layer_speed -- {k} {n} {tokens} OUT.json{}",
+            only.iter().map(|name| format!(" '{name}'")).collect::<String>()
+        ),
         "cpu": cpu, "threads": std::thread::available_parallelism()?.get(), "load_average": read("/proc/loadavg").trim(),
         "results": results,
     });
