@@ -42,3 +42,25 @@ func.func @written_only(%cache: tensor<8x4xf32>, %row: tensor<1x4xf32>) -> tenso
   }
   return %0#1 : tensor<8x4xf32>
 }
+
+// Heads that share values are told apart by a broadcast and a reshape.
+// CHECK-LABEL: @shared_values
+// CHECK: stablehlo.while({{.*}}) : tensor<i32>, tensor<2x8x4xui8>, tensor<2x8x1xf32>, tensor<2x8x1xf32>, tensor<6x4xf32>
+func.func @shared_values(%cache: tensor<2x8x4xf32>, %value: tensor<2x1x4xf32>, %p: tensor<6x8xf32>, %out: tensor<6x4xf32>) -> tensor<6x4xf32> {
+  %zero = stablehlo.constant dense<0> : tensor<i32>
+  %one = stablehlo.constant dense<1> : tensor<i32>
+  %count = stablehlo.constant dense<5> : tensor<i32>
+  %0:3 = stablehlo.while(%t = %zero, %c = %cache, %o = %out) : tensor<i32>, tensor<2x8x4xf32>, tensor<6x4xf32>
+  cond {
+    %1 = stablehlo.compare LT, %t, %count, SIGNED : (tensor<i32>, tensor<i32>) -> tensor<i1>
+    stablehlo.return %1 : tensor<i1>
+  } do {
+    %1 = stablehlo.dynamic_update_slice %c, %value, %zero, %t, %zero : (tensor<2x8x4xf32>, tensor<2x1x4xf32>, tensor<i32>, tensor<i32>, tensor<i32>) -> tensor<2x8x4xf32>
+    %2 = stablehlo.broadcast_in_dim %1, dims = [0, 2, 3] : (tensor<2x8x4xf32>) -> tensor<2x3x8x4xf32>
+    %3 = stablehlo.reshape %2 : (tensor<2x3x8x4xf32>) -> tensor<6x8x4xf32>
+    %4 = stablehlo.dot_general %p, %3, batching_dims = [0] x [0], contracting_dims = [1] x [1] : (tensor<6x8xf32>, tensor<6x8x4xf32>) -> tensor<6x4xf32>
+    %5 = stablehlo.add %t, %one : tensor<i32>
+    stablehlo.return %5, %1, %4 : tensor<i32>, tensor<2x8x4xf32>, tensor<6x4xf32>
+  }
+  return %0#2 : tensor<6x4xf32>
+}
