@@ -31,6 +31,7 @@ mod program_tests;
 pub mod ptx_builder;
 #[cfg(test)]
 mod ptxas;
+pub mod quantizers;
 mod rows;
 mod target;
 mod view;

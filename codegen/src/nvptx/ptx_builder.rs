@@ -170,6 +170,14 @@ impl<'c> KernelBuilder<'c> {
         }
     }
 
+    /// Parameter `index` declared as a float.
+    pub fn param_float(&self, index: u32) -> Float<'c> {
+        match self.function.get_nth_param(index) {
+            Some(p) => p.into_float_value(),
+            None => unreachable!("kernel declares parameter {index}"),
+        }
+    }
+
     /// Address that parameter `index` points to (of the parameter itself for a tensor map), as an integer.
     pub fn param_address(&self, index: u32) -> Int<'c> {
         match self.function.get_nth_param(index) {
