@@ -7,7 +7,10 @@
 //! Sums over a chunk are f32 matrix products; chunks are merged as running means. The result depends on how rows are cut into chunks through
 //! rounding only, and not at all on the number of threads.
 
-use crate::linalg::{Gemm, gemm, gemm_lower};
+use crate::{
+    Accelerator,
+    linalg::{Gemm, gemm, gemm_lower},
+};
 use rayon::prelude::*;
 
 /// Statistics of the rows that one layer reads.
@@ -52,6 +55,9 @@ pub enum CalibrationError {
         /// Channels of the layer.
         k: usize,
     },
+    /// The device that the sums were given to failed.
+    #[error("{0}")]
+    Device(String),
     /// Paired rows in statistics made without a cross moment, or the reverse.
     #[error("these statistics {}", if *.paired { "were made by with_reference: give them pairs of rows" } else { "keep no cross moment: make them by with_reference" })]
     Pairing {
@@ -105,6 +111,23 @@ impl Calibration {
         }
         self.check(rows)?;
         self.record(rows);
+        Ok(())
+    }
+
+    /// As [`Self::observe`], the Hessian's sums on an accelerator.
+    ///
+    /// # Errors
+    /// As [`Self::observe`]; a failure of the device, and nothing is recorded then.
+    pub fn observe_on(&mut self, on: &dyn Accelerator, rows: &[f32]) -> Result<(), CalibrationError> {
+        if self.cross.is_some() {
+            return Err(CalibrationError::Pairing { paired: true });
+        }
+        self.check(rows)?;
+        let (keep, gain) = self.merge_weights(rows.len());
+        if let (Some(h), false) = (&mut self.hessian, rows.is_empty()) {
+            on.add_moment(h, self.k, rows, keep, gain).map_err(|e| CalibrationError::Device(e.to_string()))?;
+        }
+        self.record_channels(rows);
         Ok(())
     }
 
@@ -249,8 +272,13 @@ impl Calibration {
             gemm_lower(h, k, rows, b, gain);
             mirror(h, k);
         }
+        self.record_channels(rows);
+    }
+
+    fn record_channels(&mut self, rows: &[f32]) {
+        let k = self.k;
         self.channels.par_chunks_mut(64).enumerate().for_each(|(strip, channels)| {
-            for row in rows.chunks_exact(k) {
+            for row in rows.chunks_exact(k.max(1)) {
                 for (c, &x) in channels.iter_mut().zip(&row[strip * 64..]) {
                     let wide = f64::from(x);
                     c.sum += wide;
@@ -260,7 +288,7 @@ impl Calibration {
                 }
             }
         });
-        self.tokens += b as u64;
+        self.tokens += (rows.len() / k.max(1)) as u64;
     }
 }
 

@@ -15,8 +15,10 @@
 //!
 //! Arithmetic is f64 up to 2048 channels and f32 beyond.
 
+mod accelerated;
+
 use crate::{
-    Calibration, Grid, Matrix, Notes, QuantError, Quantized, Quantizer, Rtn,
+    Accelerator, Calibration, Grid, Matrix, Notes, QuantError, Quantized, Quantizer, Rtn,
     grids::{Fit, GroupGrid, range},
     hessian::{self, Factor},
     linalg::{Gemm, gemm, gemm_alone},
@@ -99,11 +101,25 @@ impl Quantizer for Gptq {
     }
 
     fn quantize(&self, weight: Matrix<'_>, grid: Grid, calibration: Option<&Calibration>) -> Result<Quantized, QuantError> {
-        self.run(weight, grid, calibration, None)
+        self.run(None, weight, grid, calibration, None)
     }
 }
 
 impl Gptq {
+    /// As [`Quantizer::quantize`], its heavy steps on an accelerator, in f32 for any number of channels.
+    ///
+    /// # Errors
+    /// As [`Quantizer::quantize`]; a failure of the device.
+    pub fn quantize_on(
+        &self,
+        on: &dyn Accelerator,
+        weight: Matrix<'_>,
+        grid: Grid,
+        calibration: Option<&Calibration>,
+    ) -> Result<Quantized, QuantError> {
+        self.run(Some(on), weight, grid, calibration, None)
+    }
+
     /// Quantizes the weights that `kept` (`k * n`) marks and makes the others zero, compensating for both; grids are those of the kept weights.
     /// There is no refinement then ([`Self::sweeps`] is not looked at).
     ///
@@ -119,11 +135,12 @@ impl Gptq {
         if kept.len() != weight.data.len() {
             return Err(QuantError::Argument(format!("{} marks for {} weights", kept.len(), weight.data.len())));
         }
-        Gptq { sweeps: 0, ..*self }.run(weight, grid, calibration, Some(kept))
+        Gptq { sweeps: 0, ..*self }.run(None, weight, grid, calibration, Some(kept))
     }
 
     fn run(
         &self,
+        on: Option<&dyn Accelerator>,
         weight: Matrix<'_>,
         grid: Grid,
         calibration: Option<&Calibration>,
@@ -132,6 +149,15 @@ impl Gptq {
         check(weight, grid)?;
         let h = hessian::of(calibration, weight.k, self.name())?;
         let dead_channels = hessian::dead(h, weight.k).into_iter().filter(|d| *d).count();
+        if let Some(on) = on {
+            return match self.solve_on(on, weight, grid, h)? {
+                Ok(mut found) => {
+                    found.notes.dead_channels = dead_channels;
+                    Ok(found)
+                }
+                Err(damping) => plain(weight, grid, None, (dead_channels, damping)),
+            };
+        }
         let solved = if weight.k <= MAX_F64 {
             self.solve::<f64>(weight, grid, h, true, kept)
         } else {
@@ -146,16 +172,22 @@ impl Gptq {
                 group_of: s.group_of,
                 notes: Notes { dead_channels, damping: Some(s.damping), loss: Some(s.loss), fallback: None },
             }),
-            Err(damping) => {
-                let masked: Option<Vec<f32>> =
-                    kept.map(|kept| weight.data.iter().zip(kept).map(|(w, k)| if *k { *w } else { 0.0 }).collect());
-                let mut plain = Rtn.quantize(Matrix { data: masked.as_deref().unwrap_or(weight.data), ..weight }, grid, None)?;
-                let why =
-                    format!("rtn: the Hessian is not positive definite even with {damping} of its mean diagonal added; use more text");
-                plain.notes = Notes { dead_channels, damping: Some(damping), loss: None, fallback: Some(why) };
-                Ok(plain)
-            }
+            Err(damping) => plain(weight, grid, kept, (dead_channels, damping)),
         }
+    }
+
+    /// The group of each channel for an order of rounding, and whether neighbours in that order share one.
+    fn grouping(&self, order: &[usize], grid: Grid) -> (Vec<usize>, bool) {
+        let mut group_of: Vec<usize> = (0..order.len()).map(|c| c / grid.group_size).collect();
+        let dynamic = self.act_order && !self.static_groups;
+        if dynamic {
+            order.iter().enumerate().for_each(|(at, &c)| group_of[c] = at / grid.group_size);
+        }
+        (group_of, dynamic)
+    }
+
+    fn order(&self, h: &[f32], k: usize) -> Vec<usize> {
+        if self.act_order { hessian::by_activity(h, k) } else { (0..k).collect() }
     }
 
     /// Runs the method in `T`. The inner error is the largest damping that did not help.
@@ -168,20 +200,11 @@ impl Gptq {
         kept: Option<&[bool]>,
     ) -> Result<Result<Solution, f64>, QuantError> {
         let Matrix { k, n, .. } = weight;
-        let order = if self.act_order { hessian::by_activity(h, k) } else { (0..k).collect() };
-        let factor = match hessian::factor::<T>(h, order, self.damping) {
+        let factor = match hessian::factor::<T>(h, self.order(h, k), self.damping) {
             Ok(factor) => factor,
             Err(damping) => return Ok(Err(damping)),
         };
-        let dynamic = self.act_order && !self.static_groups;
-        let group_of: Vec<usize> = match dynamic {
-            false => (0..k).map(|c| c / grid.group_size).collect(),
-            true => {
-                let mut group_of = vec![0; k];
-                factor.order.iter().enumerate().for_each(|(at, &c)| group_of[c] = at / grid.group_size);
-                group_of
-            }
-        };
+        let (group_of, dynamic) = self.grouping(&factor.order, grid);
         let dead = hessian::dead(h, k);
         let fit = Fit { grid, search: self.search, stored };
         let arch = Arch::new();
@@ -236,6 +259,15 @@ impl Gptq {
         }
         Ok(Ok(out))
     }
+}
+
+/// What is done where no damping makes the Hessian positive definite: round to nearest, with what was found about the layer.
+fn plain(weight: Matrix<'_>, grid: Grid, kept: Option<&[bool]>, (dead_channels, damping): (usize, f64)) -> Result<Quantized, QuantError> {
+    let masked: Option<Vec<f32>> = kept.map(|kept| weight.data.iter().zip(kept).map(|(w, k)| if *k { *w } else { 0.0 }).collect());
+    let mut plain = Rtn.quantize(Matrix { data: masked.as_deref().unwrap_or(weight.data), ..weight }, grid, None)?;
+    let why = format!("rtn: the Hessian is not positive definite even with {damping} of its mean diagonal added; use more text");
+    plain.notes = Notes { dead_channels, damping: Some(damping), loss: None, fallback: Some(why) };
+    Ok(plain)
 }
 
 /// One strip of columns.

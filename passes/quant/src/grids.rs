@@ -19,6 +19,21 @@ pub(crate) fn range<T: Real>(grid: Grid) -> (T, T) {
     (T::of(f64::from(low)), T::of(f64::from(high)))
 }
 
+/// Factors that the search tries on both ends of a range.
+fn both_ends(bits: u8) -> impl Iterator<Item = f64> {
+    let (step, steps) = if bits <= 3 { (0.03, 20) } else { (0.025, 14) };
+    (1..=steps).map(move |i| 1.0 - step * f64::from(i))
+}
+
+/// Factors that it then tries on one end.
+const ONE_END: [f64; 6] = [1.0 - 0.05 * 3.0, 1.0 - 0.05 * 2.0, 1.0 - 0.05, 1.0 + 0.05, 1.0 + 0.05 * 2.0, 1.0 + 0.05 * 3.0];
+
+/// All trials of the search in their order, the full range first.
+pub(crate) fn trials(grid: Grid) -> Vec<f32> {
+    let ends = ONE_END.repeat(if grid.asymmetric { 2 } else { 0 });
+    std::iter::once(1.0).chain(both_ends(grid.bits)).chain(ends).map(|f| f as f32).collect()
+}
+
 /// How a grid's range is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fit {
@@ -71,20 +86,19 @@ impl Fit {
         if self.search {
             let mut error = self.error(rows, width, cost, &best);
             let (mut low_by, mut high_by) = (vec![T::of(1.0); width], vec![T::of(1.0); width]);
-            let (step, steps) = if self.grid.bits <= 3 { (0.03, 20) } else { (0.025, 14) };
-            for i in 1..=steps {
-                let by = vec![T::of(1.0 - step * f64::from(i)); width];
+            for factor in both_ends(self.grid.bits) {
+                let by = vec![T::of(factor); width];
                 self.attempt(rows, width, cost, (&low, &high), (&by, &by), (&mut low_by, &mut high_by), &mut best, &mut error);
             }
             if self.grid.asymmetric {
                 let (low0, high0) = (low_by.clone(), high_by.clone());
-                for i in [-3.0, -2.0, -1.0, 1.0, 2.0, 3.0] {
-                    let moved: Vec<T> = low0.iter().map(|v| *v * T::of(1.0 + 0.05 * i)).collect();
+                for factor in ONE_END {
+                    let moved: Vec<T> = low0.iter().map(|v| *v * T::of(factor)).collect();
                     self.attempt(rows, width, cost, (&low, &high), (&moved, &high0), (&mut low_by, &mut high_by), &mut best, &mut error);
                 }
                 let low1 = low_by.clone();
-                for i in [-3.0, -2.0, -1.0, 1.0, 2.0, 3.0] {
-                    let moved: Vec<T> = high0.iter().map(|v| *v * T::of(1.0 + 0.05 * i)).collect();
+                for factor in ONE_END {
+                    let moved: Vec<T> = high0.iter().map(|v| *v * T::of(factor)).collect();
                     self.attempt(rows, width, cost, (&low, &high), (&low1, &moved), (&mut low_by, &mut high_by), &mut best, &mut error);
                 }
             }

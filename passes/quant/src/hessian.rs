@@ -3,7 +3,7 @@
 //! H⁻¹ = UᵀU with U upper triangular. With J the reversal of rows, JHJ = LLᵀ gives H = RRᵀ for the upper triangular R = JLJ, hence U = R⁻¹ = JL⁻¹J:
 //! one Cholesky factorization and one triangular inverse.
 
-use crate::{Calibration, QuantError, real::Real};
+use crate::{Accelerator, Calibration, Damped, Factored, QuantError, real::Real};
 use faer::{
     Auto, MatMut, MatRef, Par, Spec,
     dyn_stack::{MemBuffer, MemStack},
@@ -56,17 +56,25 @@ pub(crate) fn by_activity(h: &[f32], k: usize) -> Vec<usize> {
     order
 }
 
-/// `h` with dead channels at 1, in `order`, plus `damping` times the mean of its diagonal.
-pub(crate) fn damped<T: Real>(h: &[f32], order: &[usize], damping: f64) -> Vec<T> {
+/// The diagonal of `h` with dead channels at 1, in `order`, plus `damping` times its mean.
+pub(crate) fn damped_diagonal(h: &[f32], order: &[usize], damping: f64) -> Vec<f64> {
     let k = order.len();
     let at = |c: usize| if h[c * k + c] == 0.0 { 1.0 } else { f64::from(h[c * k + c]) };
     let ridge = damping * (0..k).map(at).sum::<f64>() / k.max(1) as f64;
+    order.iter().map(|c| at(*c) + ridge).collect()
+}
+
+/// `h` in `order` with its [`damped_diagonal`].
+pub(crate) fn damped<T: Real>(h: &[f32], order: &[usize], damping: f64) -> Vec<T> {
+    let k = order.len();
+    let diagonal = damped_diagonal(h, order, damping);
     let mut out = vec![T::default(); k * k];
-    out.par_chunks_mut(k.max(1)).zip(order).for_each(|(row, &i)| {
+    out.par_chunks_mut(k.max(1)).zip(order).enumerate().for_each(|(at, (row, &i))| {
         let source = &h[i * k..(i + 1) * k];
         for (v, &j) in row.iter_mut().zip(order) {
-            *v = T::of(if i == j { at(i) + ridge } else { f64::from(source[j]) });
+            *v = T::of(f64::from(source[j]));
         }
+        row[at] = T::of(diagonal[at]);
     });
     out
 }
@@ -91,10 +99,34 @@ pub(crate) fn factor<T: Real>(h: &[f32], order: Vec<usize>, damping: f64) -> Res
                 return Ok(Factor { k, order, ut, damping });
             }
         }
-        if damping >= MAX_DAMPING {
-            return Err(damping);
+        damping = raised(damping).ok_or(damping)?;
+    }
+}
+
+/// The next damping to try, if any.
+fn raised(damping: f64) -> Option<f64> {
+    (damping < MAX_DAMPING).then(|| (damping.max(0.0025) * 4.0).min(MAX_DAMPING))
+}
+
+/// As [`factor`], by an accelerator, which keeps the factor; with the damping that was needed.
+pub(crate) fn factor_on<'a>(
+    on: &'a dyn Accelerator,
+    h: &[f32],
+    order: &[usize],
+    damping: f64,
+) -> Result<Result<(Box<dyn Factored + 'a>, f64), f64>, QuantError> {
+    let mut damping = damping.max(0.0);
+    loop {
+        let diagonal: Vec<f32> = damped_diagonal(h, order, damping).iter().map(|v| *v as f32).collect();
+        if let Some(factored) = on.factor(&Damped { hessian: h, order, diagonal: &diagonal })?
+            && factored.pivots().iter().all(|p| p.is_finite() && *p > 0.0)
+        {
+            return Ok(Ok((factored, damping)));
         }
-        damping = (damping.max(0.0025) * 4.0).min(MAX_DAMPING);
+        match raised(damping) {
+            Some(more) => damping = more,
+            None => return Ok(Err(damping)),
+        }
     }
 }
 

@@ -8,8 +8,10 @@
 //!
 //! Sums over clusters are taken in f64 over a fixed division of the vectors, so the result does not depend on the number of threads.
 
+use crate::{Accelerator, Assigned, QuantError};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::cell::RefCell;
 
 /// Vectors searched together.
 const LANES: usize = 16;
@@ -138,6 +140,40 @@ const PARTS: usize = 32;
 /// where there are fewer vectors. Stops when a round gains less than 1e-4 of the sum. Clusters that lose all their vectors start again at the
 /// vectors that are worst off.
 pub(crate) fn kmeans(xs: &[f32], weights: &[f32], v: usize, k: usize, rounds: usize, seed: u64) -> Codebook {
+    let here = |book, xs: &[f32], weights: &[f32], rounds| Ok(lloyd(book, xs, weights, rounds));
+    match from_random::<std::convert::Infallible>(xs, weights, v, k, rounds, seed, here) {
+        Ok(book) => book,
+        Err(never) => match never {},
+    }
+}
+
+/// As [`kmeans`], the assignments on an accelerator.
+pub(crate) fn kmeans_on(
+    on: &dyn Accelerator,
+    xs: &[f32],
+    weights: &[f32],
+    v: usize,
+    k: usize,
+    rounds: usize,
+    seed: u64,
+) -> Result<Codebook, QuantError> {
+    from_random(xs, weights, v, k, rounds, seed, |book, xs, weights, rounds| {
+        let clusters = RefCell::new(on.clusters(xs, weights, v)?);
+        let errors = || Ok(clusters.borrow().errors()?.into_iter().zip(0..).collect());
+        improve(book, xs, rounds, |book| clusters.borrow_mut().assign(&book.centroids), errors)
+    })
+}
+
+/// Lloyd's method by `improve` from random vectors: on a sample, then on all, where there are many.
+fn from_random<E>(
+    xs: &[f32],
+    weights: &[f32],
+    v: usize,
+    k: usize,
+    rounds: usize,
+    seed: u64,
+    improve: impl Fn(Codebook, &[f32], &[f32], usize) -> Result<Codebook, E>,
+) -> Result<Codebook, E> {
     let count = weights.len();
     let k = k.min(count.max(1));
     let mut random = Random(seed ^ 0x5851_f42d_4c95_7f2d);
@@ -151,17 +187,17 @@ pub(crate) fn kmeans(xs: &[f32], weights: &[f32], v: usize, k: usize, rounds: us
     let mut book = Codebook::new(v, if count == 0 { vec![0.0; v] } else { pick(&order[..k]) });
     if sampled < count {
         let (some, some_weights) = (pick(&order[..sampled]), order[..sampled].iter().map(|&i| weights[i]).collect::<Vec<_>>());
-        book = lloyd(book, &some, &some_weights, rounds);
-        return lloyd(book, xs, weights, FULL_ROUNDS.min(rounds));
+        book = improve(book, &some, &some_weights, rounds)?;
+        return improve(book, xs, weights, FULL_ROUNDS.min(rounds));
     }
-    lloyd(book, xs, weights, rounds)
+    improve(book, xs, weights, rounds)
 }
 
-fn lloyd(mut book: Codebook, xs: &[f32], weights: &[f32], rounds: usize) -> Codebook {
+fn lloyd(book: Codebook, xs: &[f32], weights: &[f32], rounds: usize) -> Codebook {
     let (v, k) = (book.v, book.centroids.len() / book.v);
     let part = weights.len().div_ceil(PARTS).next_multiple_of(LANES).max(LANES);
-    let mut before = f64::INFINITY;
-    for _ in 0..rounds {
+    let errors = RefCell::new(Vec::new());
+    let assign = |book: &Codebook| -> Result<Assigned, std::convert::Infallible> {
         let parts: Vec<(Vec<f64>, f64, Vec<(f32, usize)>)> = xs
             .par_chunks(part * v)
             .zip(weights.par_chunks(part))
@@ -185,10 +221,31 @@ fn lloyd(mut book: Codebook, xs: &[f32], weights: &[f32], rounds: usize) -> Code
         let error: f64 = parts.iter().map(|p| p.1).sum();
         let mut sums = vec![0f64; k * (v + 1)];
         parts.iter().for_each(|p| sums.iter_mut().zip(&p.0).for_each(|(s, x)| *s += x));
+        errors.replace(parts.into_iter().map(|p| p.2).collect());
+        Ok(Assigned { sums, error })
+    };
+    match improve(book, xs, rounds, assign, || Ok(errors.take().concat())) {
+        Ok(book) => book,
+        Err(never) => match never {},
+    }
+}
+
+/// Rounds of Lloyd's method. `errors` are those of all vectors in the last assignment, with their numbers.
+fn improve<E>(
+    mut book: Codebook,
+    xs: &[f32],
+    rounds: usize,
+    mut assign: impl FnMut(&Codebook) -> Result<Assigned, E>,
+    mut errors: impl FnMut() -> Result<Vec<(f32, usize)>, E>,
+) -> Result<Codebook, E> {
+    let v = book.v;
+    let mut before = f64::INFINITY;
+    for _ in 0..rounds {
+        let Assigned { sums, error } = assign(&book)?;
         let empty = sums.chunks_exact(v + 1).filter(|s| s[v] <= 0.0).count();
         let mut worst: Vec<(f32, usize)> = Vec::new();
-        if empty > 0 && !weights.is_empty() {
-            worst = parts.iter().flat_map(|p| p.2.iter().copied()).collect();
+        if empty > 0 && !xs.is_empty() {
+            worst = errors()?;
             let last = empty.min(worst.len()).saturating_sub(1);
             let by_error = |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
             worst.select_nth_unstable_by(last, by_error);
@@ -210,7 +267,7 @@ fn lloyd(mut book: Codebook, xs: &[f32], weights: &[f32], rounds: usize) -> Code
         }
         before = error;
     }
-    book
+    Ok(book)
 }
 
 #[cfg(test)]

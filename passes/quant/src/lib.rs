@@ -2,6 +2,7 @@
 //!
 //! [`Quantizer`] is what every algorithm implements; [`Rtn`] is round-to-nearest. [`Calibration`] collects what a layer reads.
 
+mod accelerator;
 mod awq;
 mod calibration;
 mod fp8;
@@ -26,6 +27,7 @@ mod sparse24;
 mod testing;
 mod vptq;
 
+pub use accelerator::{Accelerator, Assigned, Clusters, Damped, Factored, GptqCodes, GptqSweep, Refinement, VectorCodes, VectorSweep};
 pub use awq::ActivationAware;
 pub use calibration::{Calibration, CalibrationError};
 pub use fp8::Fp8;

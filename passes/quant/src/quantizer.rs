@@ -110,6 +110,9 @@ pub enum QuantError {
         /// What is wrong.
         why: String,
     },
+    /// The device that the method ran on failed.
+    #[error("{0}")]
+    Device(String),
     /// Data that does not fit the stated shape, or a grid that cannot be.
     #[error("{0}")]
     Argument(String),

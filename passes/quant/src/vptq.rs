@@ -10,14 +10,16 @@
 //! channels may have a codebook of their own with shorter vectors. Afterwards, coordinate descent re-chooses indices and conjugate gradients
 //! re-fit centroids, both against the output error itself.
 
+mod accelerated;
 mod descent;
 mod sweep;
 
 use crate::{
-    Calibration, Grid, Matrix, Notes, QuantError, hessian,
-    kmeans::{Codebook, MAX_VECTOR, kmeans},
+    Accelerator, Calibration, Grid, Matrix, Notes, QuantError, hessian,
+    kmeans::{Codebook, MAX_VECTOR, kmeans, kmeans_on},
     quantizer::check,
 };
+use accelerated::Factor;
 use half::f16;
 use rayon::prelude::*;
 use sweep::Layout;
@@ -181,15 +183,34 @@ impl Vptq {
     /// # Errors
     /// Options out of range, weights that are not finite, no usable Hessian.
     pub fn quantize(&self, weight: Matrix<'_>, calibration: &Calibration) -> Result<VectorQuantized, QuantError> {
+        self.run(None, weight, calibration)
+    }
+
+    /// As [`Self::quantize`], with the factorization, k-means and the sweep on an accelerator. The rounds of descent run on the processor.
+    ///
+    /// # Errors
+    /// As [`Self::quantize`]; outlier channels, which accelerators do not have; a failure of the device.
+    pub fn quantize_on(&self, on: &dyn Accelerator, weight: Matrix<'_>, calibration: &Calibration) -> Result<VectorQuantized, QuantError> {
+        if self.outliers > 0.0 {
+            return Err(QuantError::Argument("vptq: outlier channels are not quantized on a device; use the processor".into()));
+        }
+        self.run(Some(on), weight, calibration)
+    }
+
+    fn run(&self, on: Option<&dyn Accelerator>, weight: Matrix<'_>, calibration: &Calibration) -> Result<VectorQuantized, QuantError> {
         self.check()?;
         check(weight, Grid { bits: 8, group_size: 1, asymmetric: false })?;
         let Matrix { k, n, data } = weight;
         let h = hessian::of(Some(calibration), k, "vptq")?;
         let dead = hessian::dead(h, k);
         let order = hessian::by_activity(h, k);
-        let Ok(factor) = hessian::factor::<f32>(h, order, self.damping) else {
+        let Ok(factor) = Factor::new(on, h, order, self.damping)? else {
             let why = "the Hessian is not positive definite even with its mean diagonal added; use more text".into();
             return Err(QuantError::Calibration { method: "vptq", why });
+        };
+        let kmeans = |xs: &[f32], costs: &[f32], v: usize, entries: usize, seed: u64| match on {
+            Some(on) => kmeans_on(on, xs, costs, v, entries, self.rounds, seed),
+            None => Ok(kmeans(xs, costs, v, entries, self.rounds, seed)),
         };
         let outliers = (self.outliers * k as f64).round() as usize;
         let scale_of = |c: usize| {
@@ -210,23 +231,23 @@ impl Vptq {
         let mut books: Vec<Stages> = (0..classes)
             .map(|class| {
                 let (xs, costs) = layout.training(&original, class, vectors[class]);
-                let book = kmeans(&xs, &costs, vectors[class], sizes[class], self.rounds, self.seed);
-                Stages { main: rounded(&book), residual: None }
+                let book = kmeans(&xs, &costs, vectors[class], sizes[class], self.seed)?;
+                Ok(Stages { main: rounded(&book), residual: None })
             })
-            .collect();
+            .collect::<Result<_, QuantError>>()?;
         drop(original);
-        let mut strips = layout.sweep(&books);
+        let mut strips = layout.sweep(&books)?;
         if self.residual > 0 {
             let left = layout.residuals(&strips);
             for (class, stages) in books.iter_mut().enumerate() {
                 let (xs, costs) = layout.training(&left, class, vectors[class]);
-                let book = kmeans(&xs, &costs, vectors[class], self.residual, self.rounds, self.seed ^ 1);
+                let book = kmeans(&xs, &costs, vectors[class], self.residual, self.seed ^ 1)?;
                 stages.residual = Some(rounded(&book));
             }
-            strips = layout.sweep(&books);
+            strips = layout.sweep(&books)?;
         }
         let mut loss = strips.iter().map(|s| s.loss).sum();
-        let damping = factor.damping;
+        let damping = factor.damping();
         if self.sweeps > 0 {
             loss = descent::descend(&layout, h, damping, &mut books, &mut strips, self.sweeps);
         }

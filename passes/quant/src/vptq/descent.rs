@@ -21,7 +21,7 @@ const STEPS: usize = 4;
 
 /// Runs `sweeps` rounds; the loss.
 pub(super) fn descend(layout: &Layout<'_>, h: &[f32], damping: f64, books: &mut Vec<Stages>, strips: &mut [Strip], sweeps: usize) -> f64 {
-    let h: Vec<f32> = hessian::damped(h, &layout.factor.order, damping);
+    let h: Vec<f32> = hessian::damped(h, layout.factor.order(), damping);
     let arch = Arch::new();
     let mut g: Vec<Vec<f32>> = strips.par_iter().map(|s| slope(layout, &h, s)).collect();
     let mut loss = total(layout, strips, &g);
@@ -49,7 +49,7 @@ pub(super) fn descend(layout: &Layout<'_>, h: &[f32], damping: f64, books: &mut 
 }
 
 fn set_values(layout: &Layout<'_>, books: &[Stages], s: &mut Strip) {
-    for p in 0..layout.factor.k {
+    for p in 0..layout.factor.k() {
         let at = p * s.padded..(p + 1) * s.padded;
         let (values, scale) = (&mut s.values[at.clone()], layout.scale(p));
         books[layout.class(p)].values(&s.codes[at.clone()], &s.residual_codes[at], values);
@@ -65,7 +65,7 @@ fn error(layout: &Layout<'_>, s: &Strip) -> Vec<f32> {
 }
 
 fn slope(layout: &Layout<'_>, h: &[f32], s: &Strip) -> Vec<f32> {
-    times(h, layout.factor.k, &error(layout, s), s.padded)
+    times(h, layout.factor.k(), &error(layout, s), s.padded)
 }
 
 fn times(h: &[f32], k: usize, x: &[f32], width: usize) -> Vec<f32> {
@@ -96,7 +96,7 @@ fn inner(a: &Centroids, b: &Centroids) -> f64 {
 
 /// Sums `scale_c · x[c, vector]` over the vectors of each entry; with `x` absent, `scale_c² · H_cc`.
 fn collect(layout: &Layout<'_>, h: &[f32], books: &[Stages], s: &Strip, x: Option<&[f32]>) -> Centroids {
-    let (k, mut out) = (layout.factor.k, zeros(books));
+    let (k, mut out) = (layout.factor.k(), zeros(books));
     for p in 0..k {
         let (class, scale) = (layout.class(p), f64::from(layout.scale(p)));
         let v = books[class].main.v;
@@ -131,7 +131,7 @@ fn collect_all(layout: &Layout<'_>, h: &[f32], books: &[Stages], strips: &[Strip
 /// Ŵ's change for a change of the centroids.
 fn expand(layout: &Layout<'_>, books: &[Stages], s: &Strip, change: &Centroids) -> Vec<f32> {
     let mut out = vec![0f32; s.values.len()];
-    for p in 0..layout.factor.k {
+    for p in 0..layout.factor.k() {
         let (class, scale) = (layout.class(p), f64::from(layout.scale(p)));
         let v = books[class].main.v;
         for i in 0..s.width.div_ceil(v) {
@@ -164,7 +164,7 @@ fn fit_centroids(layout: &Layout<'_>, h: &[f32], books: &mut [Stages], strips: &
             step.iter_mut().flatten().flatten().zip(old.iter().flatten().flatten()).for_each(|(s, o)| *s += by * o);
         }
         let change: Vec<Vec<f32>> = strips.par_iter().map(|s| expand(layout, books, s, &step)).collect();
-        let turned: Vec<Vec<f32>> = strips.par_iter().zip(&change).map(|(s, d)| times(h, layout.factor.k, d, s.padded)).collect();
+        let turned: Vec<Vec<f32>> = strips.par_iter().zip(&change).map(|(s, d)| times(h, layout.factor.k(), d, s.padded)).collect();
         let curve: f64 = change.iter().zip(&turned).map(|(d, t)| dot(d, t)).sum();
         let by = inner(&down, &step) / curve;
         if !(by.is_finite() && by > 0.0 && size > 0.0) {
@@ -202,7 +202,7 @@ impl WithSimd for Recode<'_, '_> {
 
 #[inline(always)]
 fn recode(layout: &Layout<'_>, h: &[f32], books: &[Stages], s: &mut Strip, g: &mut [f32]) {
-    let (k, padded) = (layout.factor.k, s.padded);
+    let (k, padded) = (layout.factor.k(), s.padded);
     let mut delta = vec![0f32; BLOCK * padded];
     let (mut x, mut values) = (vec![0f32; padded], vec![0f32; padded]);
     let (mut codes, mut residual_codes) = (vec![0u32; padded], vec![0u32; padded]);

@@ -1,9 +1,8 @@
 //! The column sweep: one channel after another is replaced by centroids, its error compensated in the channels still to come.
 
-use super::Stages;
+use super::{Stages, accelerated::Factor};
 use crate::{
-    Matrix,
-    hessian::Factor,
+    Matrix, QuantError,
     linalg::{Gemm, gemm},
 };
 use half::f16;
@@ -18,7 +17,7 @@ const STRIP: usize = 256;
 /// What a sweep works on. Positions are channels in order of rounding; the first `outliers` of them use the second codebook.
 pub(super) struct Layout<'a> {
     pub(super) weight: Matrix<'a>,
-    pub(super) factor: &'a Factor<f32>,
+    pub(super) factor: &'a Factor<'a>,
     pub(super) dead: &'a [bool],
     pub(super) scales: &'a [f16],
     outliers: usize,
@@ -45,7 +44,7 @@ pub(super) struct Strip {
 impl<'a> Layout<'a> {
     pub(super) fn new(
         weight: Matrix<'a>,
-        factor: &'a Factor<f32>,
+        factor: &'a Factor<'a>,
         dead: &'a [bool],
         scales: &'a [f16],
         outliers: usize,
@@ -59,19 +58,19 @@ impl<'a> Layout<'a> {
     }
 
     pub(super) fn scale(&self, position: usize) -> f32 {
-        self.scales[self.factor.order[position]].to_f32()
+        self.scales[self.factor.order()[position]].to_f32()
     }
 
     pub(super) fn book_of(&self) -> Vec<u8> {
-        let mut out = vec![0; self.factor.k];
-        self.factor.order[..self.outliers].iter().for_each(|&c| out[c] = 1);
+        let mut out = vec![0; self.factor.k()];
+        self.factor.order()[..self.outliers].iter().for_each(|&c| out[c] = 1);
         out
     }
 
     /// The weights of a strip, `[k][padded]`, by position; dead channels and padding are 0.
     pub(super) fn weights(&self, first: usize, width: usize, padded: usize) -> Vec<f32> {
-        let mut w = vec![0f32; self.factor.k * padded];
-        for (row, &c) in w.chunks_exact_mut(padded).zip(&self.factor.order) {
+        let mut w = vec![0f32; self.factor.k() * padded];
+        for (row, &c) in w.chunks_exact_mut(padded).zip(self.factor.order()) {
             if !self.dead[c] {
                 row[..width].copy_from_slice(&self.weight.data[c * self.weight.n + first..][..width]);
             }
@@ -94,7 +93,7 @@ impl<'a> Layout<'a> {
     /// What a sweep left over: (compensated weight − Ŵ) over the channel's scale, laid out as [`Self::normalized`].
     pub(super) fn residuals(&self, strips: &[Strip]) -> Vec<f32> {
         let padded = self.weight.n.next_multiple_of(self.vector).max(1);
-        let mut out = vec![0f32; self.factor.k * padded];
+        let mut out = vec![0f32; self.factor.k() * padded];
         out.par_chunks_mut(padded).enumerate().for_each(|(p, row)| {
             let by = 1.0 / self.scale(p);
             for s in strips {
@@ -109,18 +108,18 @@ impl<'a> Layout<'a> {
     /// The vectors of one class of channels and what their errors cost.
     pub(super) fn training(&self, rows: &[f32], class: usize, v: usize) -> (Vec<f32>, Vec<f32>) {
         let padded = self.weight.n.next_multiple_of(self.vector).max(1);
-        let k = self.factor.k;
-        let positions: Vec<usize> = (0..k).filter(|p| self.class(*p) == class && !self.dead[self.factor.order[*p]]).collect();
+        let k = self.factor.k();
+        let positions: Vec<usize> = (0..k).filter(|p| self.class(*p) == class && !self.dead[self.factor.order()[*p]]).collect();
         let xs = positions.iter().flat_map(|p| rows[p * padded..(p + 1) * padded].iter().copied()).collect();
-        let cost = |p: usize| (self.scale(p) / self.factor.ut[p * k + p]).powi(2);
+        let cost = |p: usize| (self.scale(p) / self.factor.pivot(p)).powi(2);
         let largest = positions.iter().map(|p| cost(*p)).fold(f32::MIN_POSITIVE, f32::max);
         (xs, positions.iter().flat_map(|p| std::iter::repeat_n(cost(*p) / largest, padded / v)).collect())
     }
 
     /// Indices in original channel order, whole vectors only.
     pub(super) fn gather(&self, strips: &[Strip], of: impl Fn(&Strip) -> &Vec<u32>, books: &[Stages]) -> Vec<Vec<u16>> {
-        let mut out = vec![Vec::new(); self.factor.k];
-        for (p, &c) in self.factor.order.iter().enumerate() {
+        let mut out = vec![Vec::new(); self.factor.k()];
+        for (p, &c) in self.factor.order().iter().enumerate() {
             let v = books[self.class(p)].main.v;
             for s in strips {
                 out[c].extend(of(s)[p * s.padded..][..s.width.div_ceil(v)].iter().map(|i| *i as u16));
@@ -130,21 +129,29 @@ impl<'a> Layout<'a> {
     }
 
     /// One pass over all channels.
-    pub(super) fn sweep(&self, books: &[Stages]) -> Vec<Strip> {
+    ///
+    /// # Errors
+    /// The device that does it failed.
+    pub(super) fn sweep(&self, books: &[Stages]) -> Result<Vec<Strip>, QuantError> {
         let starts: Vec<usize> = (0..self.weight.n).step_by(self.strip).collect();
+        let ut = match &self.factor {
+            Factor::Here(factor) => &factor.ut,
+            Factor::Elsewhere { factored, .. } => return self.sweep_on(factored.as_ref(), books, &starts),
+        };
         let arch = Arch::new();
-        starts
+        let strips = starts
             .par_iter()
             .map(|&first| {
                 let width = self.strip.min(self.weight.n - first);
-                arch.dispatch(Pass { layout: self, books, first, width })
+                arch.dispatch(Pass { layout: self, ut, books, first, width })
             })
-            .collect()
+            .collect();
+        Ok(strips)
     }
 
     #[inline(always)]
-    fn sweep_strip(&self, books: &[Stages], first: usize, width: usize) -> Strip {
-        let (k, ut) = (self.factor.k, &self.factor.ut);
+    fn sweep_strip(&self, ut: &[f32], books: &[Stages], first: usize, width: usize) -> Strip {
+        let k = self.factor.k();
         let padded = width.next_multiple_of(self.vector);
         let mut w = self.weights(first, width, padded);
         let zeros = vec![0u32; k * padded];
@@ -169,7 +176,7 @@ impl<'a> Layout<'a> {
                 let scale = self.scale(c);
                 x.iter_mut().zip(row).for_each(|(x, w)| *x = w / scale);
                 let values = &mut out.values[at.clone()];
-                if self.dead[self.factor.order[c]] {
+                if self.dead[self.factor.order()[c]] {
                     x.fill(0.0);
                 }
                 books[self.class(c)].replace(&x, &mut out.codes[at.clone()], &mut out.residual_codes[at], values);
@@ -202,6 +209,7 @@ impl<'a> Layout<'a> {
 /// The pass over one strip, to be run with the machine's vector instructions.
 struct Pass<'a, 'b> {
     layout: &'a Layout<'b>,
+    ut: &'a [f32],
     books: &'a [Stages],
     first: usize,
     width: usize,
@@ -212,7 +220,7 @@ impl WithSimd for Pass<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Strip {
-        self.layout.sweep_strip(self.books, self.first, self.width)
+        self.layout.sweep_strip(self.ut, self.books, self.first, self.width)
     }
 }
 

@@ -1,0 +1,176 @@
+//! What another processor does for the quantizers: the heavy steps behind a trait. Checks, orders, fallbacks and reports stay here, so that a method is
+//! the same wherever its steps run.
+
+use crate::{Grid, Matrix, QuantError};
+
+/// A processor that takes over heavy steps. Failures of its own are [`QuantError::Device`]: nothing falls back in silence.
+pub trait Accelerator: Send + Sync {
+    /// Its name, for reports.
+    fn name(&self) -> &str;
+
+    /// Seconds that its steps took since the last call, transfers included.
+    fn take_seconds(&self) -> f64;
+
+    /// H ← keep · H + gain · XᵀX for the rows X of `rows`, with H of `k × k`, symmetric. With `keep` 0 the old H is not read.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn add_moment(&self, h: &mut [f32], k: usize, rows: &[f32], keep: f32, gain: f32) -> Result<(), QuantError>;
+
+    /// The factor of a Hessian's inverse, kept where it was made; `None` if the Hessian is not positive definite.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn factor(&self, hessian: &Damped<'_>) -> Result<Option<Box<dyn Factored + '_>>, QuantError>;
+
+    /// Rounds of coordinate descent after GPTQ's sweep; `None` where the accelerator has none, and the processor does them.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn refine(&self, _task: &Refinement<'_>) -> Result<Option<GptqCodes>, QuantError> {
+        Ok(None)
+    }
+
+    /// Vectors of length `v` (1 to 16) that k-means is to cluster, with a finite weight each, at least 0.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn clusters(&self, xs: &[f32], weights: &[f32], v: usize) -> Result<Box<dyn Clusters + '_>, QuantError>;
+}
+
+/// Vectors that are clustered.
+pub trait Clusters {
+    /// Gives each vector to its nearest centroid, of several the first.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn assign(&mut self, centroids: &[f32]) -> Result<Assigned, QuantError>;
+
+    /// weight · |x − centroid|² of each vector, after [`Self::assign`].
+    ///
+    /// # Errors
+    /// The device failed.
+    fn errors(&self) -> Result<Vec<f32>, QuantError>;
+}
+
+/// Sums over clusters.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// For each centroid `v` sums of weight · x, then the sum of weights.
+    pub sums: Vec<f64>,
+    /// Σ weight · |x − centroid|².
+    pub error: f64,
+}
+
+/// A Hessian with its channels in an order and another diagonal. Positions are places in that order.
+#[derive(Clone, Copy, Debug)]
+pub struct Damped<'a> {
+    /// `k * k` elements, in channels.
+    pub hessian: &'a [f32],
+    /// Position → channel.
+    pub order: &'a [usize],
+    /// The diagonal with damping, by position.
+    pub diagonal: &'a [f32],
+}
+
+/// U of H⁻¹ = UᵀU, upper triangular in positions.
+pub trait Factored: Sync {
+    /// The diagonal of U.
+    fn pivots(&self) -> &[f32];
+
+    /// GPTQ's sweep over all channels.
+    ///
+    /// # Errors
+    /// A scale beyond f16; the device failed.
+    fn gptq(&self, sweep: &GptqSweep<'_>) -> Result<GptqCodes, QuantError>;
+
+    /// VPTQ's sweep over all channels.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn vectors(&self, sweep: &VectorSweep<'_>) -> Result<VectorCodes, QuantError>;
+}
+
+/// What GPTQ's sweep works on.
+#[derive(Clone, Copy, Debug)]
+pub struct GptqSweep<'a> {
+    /// The weight, in channels.
+    pub weight: Matrix<'a>,
+    /// The grid.
+    pub grid: Grid,
+    /// Channel → group.
+    pub group_of: &'a [usize],
+    /// Channels whose weights count as 0.
+    pub dead: &'a [bool],
+    /// Factors of a range that the search for a better one tries: 1 and others for both ends, then, where there are zero points, six for the low end
+    /// and six for the high end of what was best so far. Empty: no search.
+    pub search: &'a [f32],
+    /// Take each group's grid from the original weights.
+    pub static_groups: bool,
+}
+
+/// What GPTQ's sweep found, in channels.
+#[derive(Clone, Debug)]
+pub struct GptqCodes {
+    /// `k * n` codes as [`crate::Quantized::codes`] holds them.
+    pub codes: Vec<u8>,
+    /// `groups * n` scales, each an f16.
+    pub scales: Vec<f32>,
+    /// `groups * n` zero points, 0 without.
+    pub zeros: Vec<f32>,
+    /// Half the sum of squared errors over U's diagonal.
+    pub loss: f64,
+}
+
+/// What the descent after GPTQ's sweep works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Refinement<'a> {
+    /// The weight, in channels.
+    pub weight: Matrix<'a>,
+    /// The grid.
+    pub grid: Grid,
+    /// `k * k` elements, in channels.
+    pub hessian: &'a [f32],
+    /// Position → channel; the channels of a group are neighbours, all groups but the last are full.
+    pub order: &'a [usize],
+    /// The Hessian's diagonal with damping, by position.
+    pub diagonal: &'a [f32],
+    /// Channels whose weights count as 0.
+    pub dead: &'a [bool],
+    /// Most rounds.
+    pub sweeps: usize,
+    /// What the sweep found.
+    pub found: &'a GptqCodes,
+}
+
+/// What VPTQ's sweep works on.
+#[derive(Clone, Copy, Debug)]
+pub struct VectorSweep<'a> {
+    /// The weight, in channels.
+    pub weight: Matrix<'a>,
+    /// Channels whose weights count as 0.
+    pub dead: &'a [bool],
+    /// The scale of each channel.
+    pub scales: &'a [f32],
+    /// Weights a vector: 1 to 16.
+    pub v: usize,
+    /// `[entries][v]`.
+    pub centroids: &'a [f32],
+    /// `[entries][v]` of what is added; empty: nothing.
+    pub residual: &'a [f32],
+}
+
+/// What VPTQ's sweep found, by position.
+#[derive(Clone, Debug)]
+pub struct VectorCodes {
+    /// `k` rows of `⌈n / v⌉` entry numbers.
+    pub codes: Vec<u32>,
+    /// Likewise of the residual book; empty without.
+    pub residual_codes: Vec<u32>,
+    /// `k * n` new weights.
+    pub values: Vec<f32>,
+    /// `k * n` compensated weights that they replaced.
+    pub targets: Vec<f32>,
+    /// Half the sum of squared errors over U's diagonal.
+    pub loss: f64,
+}

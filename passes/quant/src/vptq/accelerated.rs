@@ -1,0 +1,110 @@
+//! VPTQ's heavy steps on an accelerator, or not: the factor wherever it is, and the sweep there.
+
+use super::{
+    Stages,
+    sweep::{Layout, Strip},
+};
+use crate::{Accelerator, Factored, QuantError, VectorCodes, VectorSweep, hessian};
+use rayon::prelude::*;
+
+/// The factor of the inverse Hessian.
+pub(super) enum Factor<'a> {
+    /// In this processor's memory.
+    Here(hessian::Factor<f32>),
+    /// Where an accelerator keeps it.
+    Elsewhere { factored: Box<dyn Factored + 'a>, order: Vec<usize>, damping: f64 },
+}
+
+impl<'a> Factor<'a> {
+    /// The inner error is the largest damping that did not help.
+    pub(super) fn new(
+        on: Option<&'a dyn Accelerator>,
+        h: &[f32],
+        order: Vec<usize>,
+        damping: f64,
+    ) -> Result<Result<Self, f64>, QuantError> {
+        match on {
+            None => Ok(hessian::factor::<f32>(h, order, damping).map(Factor::Here)),
+            Some(on) => {
+                Ok(hessian::factor_on(on, h, &order, damping)?.map(|(factored, damping)| Factor::Elsewhere { factored, order, damping }))
+            }
+        }
+    }
+
+    pub(super) fn k(&self) -> usize {
+        self.order().len()
+    }
+
+    /// Position → input channel.
+    pub(super) fn order(&self) -> &[usize] {
+        match self {
+            Factor::Here(factor) => &factor.order,
+            Factor::Elsewhere { order, .. } => order,
+        }
+    }
+
+    /// Diagonal element of U.
+    pub(super) fn pivot(&self, position: usize) -> f32 {
+        match self {
+            Factor::Here(factor) => factor.ut[position * factor.k + position],
+            Factor::Elsewhere { factored, .. } => factored.pivots()[position],
+        }
+    }
+
+    pub(super) fn damping(&self) -> f64 {
+        match self {
+            Factor::Here(factor) => factor.damping,
+            Factor::Elsewhere { damping, .. } => *damping,
+        }
+    }
+}
+
+impl Layout<'_> {
+    /// One pass over all channels where the factor is kept; strips begin at `starts`.
+    pub(super) fn sweep_on(&self, factored: &dyn Factored, books: &[Stages], starts: &[usize]) -> Result<Vec<Strip>, QuantError> {
+        let [stages] = books else {
+            return Err(QuantError::Argument("vptq: outlier channels are not quantized on a device".into()));
+        };
+        let scales: Vec<f32> = self.scales.iter().map(|s| s.to_f32()).collect();
+        let residual = stages.residual.as_ref().map_or(&[][..], |r| &r.centroids);
+        let v = stages.main.v;
+        let sweep = VectorSweep { weight: self.weight, dead: self.dead, scales: &scales, v, centroids: &stages.main.centroids, residual };
+        let found = factored.vectors(&sweep)?;
+        let width = |at: usize| starts.get(at + 1).copied().unwrap_or(self.weight.n) - starts[at];
+        let mut strips: Vec<Strip> = (0..starts.len()).into_par_iter().map(|at| self.strip_of(&found, v, starts[at], width(at))).collect();
+        if let Some(first) = strips.first_mut() {
+            first.loss = found.loss;
+        }
+        Ok(strips)
+    }
+
+    fn strip_of(&self, found: &VectorCodes, v: usize, first: usize, width: usize) -> Strip {
+        let (k, n) = (self.factor.k(), self.weight.n);
+        let (padded, of_row) = (width.next_multiple_of(v), n.div_ceil(v));
+        let rows = |from: &[f32]| -> Vec<f32> {
+            let mut out = vec![0f32; k * padded];
+            out.chunks_exact_mut(padded)
+                .zip(from.chunks_exact(n))
+                .for_each(|(to, row)| to[..width].copy_from_slice(&row[first..first + width]));
+            out
+        };
+        let codes = |from: &[u32]| -> Vec<u32> {
+            let mut out = vec![0u32; k * padded];
+            let count = width.div_ceil(v);
+            out.chunks_exact_mut(padded)
+                .zip(from.chunks_exact(of_row))
+                .for_each(|(to, row)| to[..count].copy_from_slice(&row[first / v..first / v + count]));
+            out
+        };
+        Strip {
+            first,
+            width,
+            padded,
+            codes: codes(&found.codes),
+            residual_codes: codes(&found.residual_codes),
+            values: rows(&found.values),
+            targets: rows(&found.targets),
+            loss: 0.0,
+        }
+    }
+}
