@@ -8,13 +8,14 @@ use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::layout::formats::Layout;
 use icd_checkpoint::plan::{Plan, plan};
 use icd_checkpoint::preprocess::Preprocess;
-use icd_checkpoint::quantize::{Method, Options, Report, quantize};
+use icd_checkpoint::quantize::{Method, Options, Report, check_device, quantize_on};
 use icd_checkpoint::rows::Batch;
 use icd_checkpoint::scheme::{Scheme, WeightForm};
 use icd_checkpoint::sparsity::{Prune, Sparsity};
 use icd_checkpoint::text::Text;
 use icd_checkpoint::{sensitivity, sparsity};
-use icd_quant::Pattern;
+use icd_quant::{Accelerator, Pattern};
+use icd_quant_cuda::Cuda;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,15 @@ enum LayoutName {
     Gptq,
     /// GPTQ, first form (zero points less one).
     GptqV1,
+}
+
+/// What the heavy steps of a method run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// The first NVIDIA GPU: Hessians, GPTQ, VPTQ.
+    Cuda,
 }
 
 /// Options of `icd quantize`.
@@ -124,6 +134,9 @@ pub struct QuantizeArgs {
     /// Folder of finished layers, for going on after a stop; beside the output by default.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// What Hessians, GPTQ and VPTQ run on. A device that is not there is an error.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceName,
     /// Say what the run takes and stop.
     #[arg(long)]
     dry_run: bool,
@@ -186,10 +199,18 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
     };
     let tokens = batch.as_ref().map_or(0, |b| b.tokens.len());
     let plan = plan(&folder, &options, tokens)?;
+    if args.device == DeviceName::Cuda {
+        check_device(&options)?;
+    }
     if args.dry_run {
         print_plan(&plan, args.json)?;
         return Ok(crate::opt::EXIT_OK);
     }
+    let cuda = match args.device {
+        DeviceName::Cpu => None,
+        DeviceName::Cuda => Some(Cuda::open(0)?),
+    };
+    let on = cuda.as_ref().map(|cuda| cuda as &dyn Accelerator);
     if let Some(limit) = args.max_memory
         && plan.memory_bytes > limit << 20
     {
@@ -206,7 +227,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
     }
     let work = args.work.clone().unwrap_or_else(|| beside(&args.output));
     let progress = bar("layers")?;
-    let report = quantize(&folder, &options, batch.as_ref(), &args.output, &work, &mut |done, all| {
+    let report = quantize_on(on, &folder, &options, batch.as_ref(), &args.output, &work, &mut |done, all| {
         progress.set_length(all as u64);
         progress.set_position(done as u64);
     })?;
@@ -261,6 +282,14 @@ fn print_plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
     )?;
     writeln!(out, "memory     about {:.0} MB (largest layer {:.1} MB)", mb(plan.memory_bytes), mb(plan.largest_layer_bytes))?;
     writeln!(out, "work       about {:.3e} floating-point operations", plan.operations)?;
+    if let Some(seconds) = plan.device_seconds {
+        writeln!(
+            out,
+            "device     about {:.2} h for Hessians and sweeps on one {} with --device cuda, by measured layers",
+            seconds / 3600.0,
+            plan.device
+        )?;
+    }
     Ok(())
 }
 
@@ -281,6 +310,10 @@ fn print_report(report: &Report, output: &Path, json: bool) -> anyhow::Result<()
     )?;
     if let Some(error) = report.end_to_end_error {
         writeln!(out, "error      {error:.4e} of the final activations, squared and relative, on {} tokens", report.calibration_tokens)?;
+    }
+    let device: f64 = report.layers.iter().filter_map(|l| l.device_seconds).sum();
+    if device > 0.0 {
+        writeln!(out, "device     {device:.2} s for {} layers", report.layers.len())?;
     }
     for layer in report.layers.iter().filter(|l| l.note.is_some()) {
         writeln!(out, "note       {}: {}", layer.name, layer.note.as_deref().unwrap_or_default())?;

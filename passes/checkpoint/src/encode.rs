@@ -9,17 +9,19 @@ use crate::scheme::WeightForm;
 use crate::sparsity::{Prune, Sparsity};
 use icd_permute::Permutation;
 use icd_permute::solver::two_four::{Effort, two_four};
-use icd_quant::{Calibration, Gptq, Grid, Matrix, Notes, Pattern, QuantError, Quantized, Quantizer, Rtn, Vptq};
+use icd_quant::{Accelerator, Calibration, Gptq, Grid, Matrix, Notes, Pattern, QuantError, Quantized, Quantizer, Rtn, Vptq};
 
 /// Rounds of descent after VPTQ's sweep.
 const VECTOR_SWEEPS: usize = 3;
 
-/// Stores `weight` in `form`, sparse where `sparsity` is given. `statistics` are of what the weight multiplies.
+/// Stores `weight` in `form`, sparse where `sparsity` is given. `statistics` are of what the weight multiplies; `on` takes the heavy steps of GPTQ and
+/// VPTQ of dense layers.
 ///
 /// # Errors
 /// What the method refuses.
 pub fn encode(
     options: &Options,
+    on: Option<&dyn Accelerator>,
     form: WeightForm,
     sparsity: Option<Sparsity>,
     weight: Matrix<'_>,
@@ -32,16 +34,21 @@ pub fn encode(
     }
     match form {
         WeightForm::Integers(bits) => {
-            let quantized = match gptq(options) {
-                Some(gptq) => gptq.quantize(weight, grid(bits), statistics)?,
-                None => Rtn.quantize(weight, grid(bits), None)?,
+            let quantized = match (gptq(options), on) {
+                (Some(gptq), Some(on)) => gptq.quantize_on(on, weight, grid(bits), statistics)?,
+                (Some(gptq), None) => gptq.quantize(weight, grid(bits), statistics)?,
+                (None, _) => Rtn.quantize(weight, grid(bits), None)?,
             };
             Ok((Encoded::Codes(Coded::new(&quantized, n)), quantized.notes))
         }
         WeightForm::Vectors(shape) => {
             let vptq = Vptq { residual: shape.residual, sweeps: VECTOR_SWEEPS, ..Vptq::new(shape.vector, shape.codebook) };
             let missing = || QuantError::Calibration { method: "vptq", why: "run text through the model first".into() };
-            let found = vptq.quantize(weight, statistics.ok_or_else(missing)?)?;
+            let statistics = statistics.ok_or_else(missing)?;
+            let found = match on {
+                Some(on) => vptq.quantize_on(on, weight, statistics)?,
+                None => vptq.quantize(weight, statistics)?,
+            };
             let notes = found.notes.clone();
             Ok((Encoded::Vectors(found), notes))
         }

@@ -12,6 +12,7 @@ pub mod fold;
 pub mod folder;
 pub mod kv_cache;
 pub mod layer;
+pub mod layer_times;
 pub mod layout;
 pub mod ops;
 pub mod perplexity;

@@ -3,7 +3,8 @@
 use crate::arch::{Architecture, architecture};
 use crate::error::Result;
 use crate::folder::ModelFolder;
-use crate::quantize::Options;
+use crate::layer_times::{self, Step};
+use crate::quantize::{Method, Options, check_device};
 use serde::Serialize;
 
 /// Bytes that the process needs besides the layers.
@@ -32,6 +33,11 @@ pub struct Plan {
     pub memory_bytes: usize,
     /// Estimated arithmetic, in floating-point operations: forward passes, Hessians, and the method.
     pub operations: f64,
+    /// The accelerator whose measured layers the next figure comes from.
+    pub device: &'static str,
+    /// Seconds of Hessians and of the sweeps of GPTQ or VPTQ on it, transfers included; none for other methods. Forward passes and
+    /// VPTQ's rounds of descent, which run on the processor, come on top.
+    pub device_seconds: Option<f64>,
 }
 
 /// Plans a run with `tokens` calibration tokens.
@@ -47,6 +53,12 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
     let bytes_before: usize = folder.tensors().map(|(_, ty)| ty.bytes().unwrap_or(0)).sum();
     let (mut weights, mut stored, mut bits, mut largest, mut largest_f32, mut operations) = (0usize, 0usize, 0usize, 0usize, 0usize, 0f64);
     let (mut layers, mut block_bytes, mut hessians) = (0, 0usize, 0usize);
+    let step = check_device(options).ok().map(|()| match options.method {
+        Method::Vptq => Step::Vptq,
+        Method::GptqBest => Step::Refined,
+        _ => Step::Gptq,
+    });
+    let mut device_seconds = 0.0;
     for block in 0..arch.blocks() {
         let specs = arch.linears(block);
         let mut of_block = 0;
@@ -72,9 +84,11 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
                 operations += k * k * spec.n as f64 * 2.0 + 4.0 / 3.0 * k * k * k + 6.0 * elements as f64 * tokens as f64;
             }
             operations += 2.0 * elements as f64;
+            device_seconds += step.map_or(0.0, |step| layer_times::seconds(step, spec.k, spec.n));
         }
         if options.needs_hessians() {
             operations += inputs.iter().map(|(_, k)| (*k as f64).powi(2) * tokens as f64).sum::<f64>();
+            device_seconds += inputs.iter().map(|(_, k)| layer_times::seconds(Step::Calibration, *k, tokens)).sum::<f64>();
         }
         block_bytes = block_bytes.max(of_block);
     }
@@ -94,5 +108,7 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
         bits_per_weight: bits as f64 / weights.max(1) as f64,
         memory_bytes: BASE + 3 * largest_f32 + streams,
         operations,
+        device: layer_times::DEVICE,
+        device_seconds: step.map(|_| device_seconds),
     }
 }

@@ -22,7 +22,7 @@ use crate::run::{FolderWeights, check_context};
 use crate::scheme::{Scheme, WeightForm};
 use crate::sparsity::{Prune, Sparsity};
 use crate::store::Store;
-use icd_quant::Grid;
+use icd_quant::{Accelerator, Grid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -126,6 +126,9 @@ pub struct LayerReport {
     pub output_error: Option<f64>,
     /// What happened on the way: a fallback, a return to a higher precision.
     pub note: Option<String>,
+    /// Seconds that the layer took on an accelerator, transfers included; none without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_seconds: Option<f64>,
 }
 
 /// What became of a model.
@@ -164,8 +167,28 @@ pub fn quantize(
     work: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Report> {
+    quantize_on(None, folder, options, batch, out, work, progress)
+}
+
+/// As [`quantize`], with Hessians, GPTQ and VPTQ on an accelerator where one is given; activations, maps and VPTQ's rounds of descent stay on
+/// the processor.
+///
+/// # Errors
+/// As [`quantize`]; methods that have no step for an accelerator; a failure of the accelerator.
+pub fn quantize_on(
+    on: Option<&dyn Accelerator>,
+    folder: &ModelFolder,
+    options: &Options,
+    batch: Option<&Batch>,
+    out: &Path,
+    work: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Report> {
     let arch = architecture(folder)?;
     check(folder, arch.as_ref(), options, batch)?;
+    if on.is_some() {
+        check_device(options)?;
+    }
     if out.exists() {
         return Err(CheckpointError::Argument(format!("{} exists already; remove it or choose another name", out.display())));
     }
@@ -173,10 +196,26 @@ pub fn quantize(
     let folded = fold(folder, arch.as_ref(), options, batch)?;
     let (folder, arch) = (&folded.folder, architecture(&folded.folder)?);
     let original = FolderWeights::new(folder)?;
-    let run = run::Run { folder, arch: arch.as_ref(), options, store: &store, original, folded: &folded.inputs };
+    let run = run::Run { folder, arch: arch.as_ref(), options, store: &store, original, folded: &folded.inputs, on };
     let report = run.all(batch, out, progress)?;
     let _ = std::fs::remove_dir_all(work);
     Ok(report)
+}
+
+/// Whether a run with these options has something for an accelerator to do, and nothing that it would leave out in silence.
+///
+/// # Errors
+/// It has not.
+pub fn check_device(options: &Options) -> Result<()> {
+    if options.sparsity.is_some() {
+        return Err(CheckpointError::Argument("sparse layers are made on the processor: leave out --device or --sparsity".into()));
+    }
+    match options.method {
+        Method::Gptq | Method::GptqBest | Method::Vptq => Ok(()),
+        Method::Rtn | Method::Awq => Err(CheckpointError::Argument(
+            "rtn and awq have no step for a device: leave out --device, or give --method gptq or vptq".into(),
+        )),
+    }
 }
 
 fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch: Option<&Batch>) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::arch::{LinearSpec, Weights};
 use crate::error::{CheckpointError, Result};
 use crate::layer::InputTransform;
 use crate::rows::Rows;
-use icd_quant::Calibration;
+use icd_quant::{Accelerator, Calibration};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,6 +54,8 @@ pub struct Observer<'a> {
     first: BTreeMap<String, &'static str>,
     stride: usize,
     seen: Mutex<BTreeMap<&'static str, Input>>,
+    /// What sums up the Hessians, if not the processor.
+    on: Option<&'a dyn Accelerator>,
 }
 
 impl<'a> Observer<'a> {
@@ -65,7 +67,12 @@ impl<'a> Observer<'a> {
                 first.insert(spec.name.clone(), spec.input);
             }
         }
-        Observer { inner, first, stride: stride(tokens), seen: Mutex::default() }
+        Observer { inner, first, stride: stride(tokens), seen: Mutex::default(), on: None }
+    }
+
+    /// Sums up the Hessians on an accelerator, if one is given.
+    pub fn on(self, on: Option<&'a dyn Accelerator>) -> Self {
+        Observer { on, ..self }
     }
 
     /// What was recorded.
@@ -89,7 +96,10 @@ impl Weights for Observer<'_> {
             });
             let before = entry.calibration.tokens() as usize;
             let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() };
-            entry.calibration.observe(&x.data).map_err(wrong)?;
+            match self.on {
+                Some(on) => entry.calibration.observe_on(on, &x.data).map_err(wrong)?,
+                None => entry.calibration.observe(&x.data).map_err(wrong)?,
+            }
             for (at, row) in x.data.chunks(spec.k.max(1)).enumerate() {
                 if (before + at).is_multiple_of(self.stride) {
                     entry.sample.data.extend_from_slice(row);

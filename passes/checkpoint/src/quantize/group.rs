@@ -32,7 +32,7 @@ struct Ground<'i> {
 
 impl Run<'_> {
     pub(super) fn observe(&self, block: usize, streams: Streams<'_>, specs: &[LinearSpec]) -> Result<BTreeMap<&'static str, Input>> {
-        let observer = Observer::new(&self.original, specs, streams.batch.tokens.len());
+        let observer = Observer::new(&self.original, specs, streams.batch.tokens.len()).on(self.on);
         run::block(self.arch, block, streams.batch, &observer, streams.quantized)?;
         Ok(observer.finish())
     }
@@ -201,9 +201,12 @@ impl Run<'_> {
         let mut attempts = vec![(wanted, self.options.sparsity), (WeightForm::Integers(8), None)];
         attempts.dedup();
         let mut note = None::<String>;
+        // What came before was for all layers of the block.
+        self.on.map(|on| on.take_seconds());
         for (form, sparsity) in attempts {
-            let (encoded, notes) = match encode(self.options, form, sparsity, target, statistics.as_ref()) {
+            let (encoded, notes) = match encode(self.options, self.on, form, sparsity, target, statistics.as_ref()) {
                 Ok(encoded) => encoded,
+                Err(e @ QuantError::Device(_)) => return Err(CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() }),
                 Err(e) => {
                     note = Some(format!("{form:?} failed: {e}"));
                     continue;
@@ -241,6 +244,7 @@ impl Run<'_> {
                 weight_error,
                 output_error: error,
                 note: note.or(notes.fallback),
+                device_seconds: self.on.map(|on| on.take_seconds()),
             };
             return Ok((report, tensors));
         }
@@ -255,6 +259,7 @@ impl Run<'_> {
             weight_error: 0.0,
             output_error: None,
             note: note.map(|n| format!("keeps its weights: {n}")),
+            device_seconds: None,
         };
         Ok((report, Written::from([(name, tensor)])))
     }

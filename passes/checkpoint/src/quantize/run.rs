@@ -15,6 +15,7 @@ use crate::scheme::WeightForm;
 use crate::statistics::Input;
 use crate::store::Store;
 use icd_core::weights::WeightFile;
+use icd_quant::Accelerator;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(super) struct Run<'a> {
     pub(super) original: FolderWeights<'a>,
     /// Inputs whose map went into the weights.
     pub(super) folded: &'a BTreeMap<&'static str, String>,
+    /// What the heavy steps run on, if not the processor.
+    pub(super) on: Option<&'a dyn Accelerator>,
 }
 
 /// A layer's place among the finished.
@@ -135,6 +138,9 @@ impl Run<'_> {
         let mut hasher = blake3::Hasher::new();
         let options = serde_json::to_string(&(VERSION, self.options, self.folder.config().value())).unwrap_or_default();
         hasher.update(options.as_bytes());
+        if let Some(on) = self.on {
+            hasher.update(on.name().as_bytes());
+        }
         if let Some(batch) = batch {
             batch.tokens.iter().for_each(|t| {
                 hasher.update(&t.to_le_bytes());

@@ -1,0 +1,115 @@
+//! Plans for models of 70 and 405 billion weights, whose files have a header and nothing else.
+
+use icd_checkpoint::folder::ModelFolder;
+use icd_checkpoint::layout::formats::Layout;
+use icd_checkpoint::plan::{Plan, plan};
+use icd_checkpoint::preprocess::Preprocess;
+use icd_checkpoint::quantize::{Method, Options, check_device};
+use icd_checkpoint::sparsity::{Prune, Sparsity};
+use icd_quant::Pattern;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+
+/// Width, layers, heads, heads of keys, width inside.
+type Shape = (usize, usize, usize, usize, usize);
+
+const VOCABULARY: usize = 128256;
+
+fn plan_of((width, layers, heads, kv_heads, inner): Shape, options: &Options) -> Plan {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!(
+        r#"{{"model_type": "llama", "hidden_size": {width}, "num_hidden_layers": {layers}, "num_attention_heads": {heads},
+            "num_key_value_heads": {kv_heads}, "intermediate_size": {inner}, "vocab_size": {VOCABULARY}, "rms_norm_eps": 1e-5,
+            "rope_theta": 500000.0, "max_position_embeddings": 8192, "hidden_act": "silu", "tie_word_embeddings": false}}"#
+    );
+    std::fs::write(dir.path().join("config.json"), config).unwrap();
+    let mut tensors = vec![
+        ("model.embed_tokens.weight".to_string(), vec![VOCABULARY, width]),
+        ("lm_head.weight".into(), vec![VOCABULARY, width]),
+        ("model.norm.weight".into(), vec![width]),
+    ];
+    for layer in 0..layers {
+        let keys = width / heads * kv_heads;
+        for (name, shape) in [
+            ("self_attn.q_proj", vec![width, width]),
+            ("self_attn.k_proj", vec![keys, width]),
+            ("self_attn.v_proj", vec![keys, width]),
+            ("self_attn.o_proj", vec![width, width]),
+            ("mlp.gate_proj", vec![inner, width]),
+            ("mlp.up_proj", vec![inner, width]),
+            ("mlp.down_proj", vec![width, inner]),
+            ("input_layernorm", vec![width]),
+            ("post_attention_layernorm", vec![width]),
+        ] {
+            tensors.push((format!("model.layers.{layer}.{name}.weight"), shape));
+        }
+    }
+    let mut end = 0;
+    let entries: Vec<String> = tensors
+        .iter()
+        .map(|(name, shape)| {
+            let start = end;
+            end += 2 * shape.iter().product::<usize>();
+            format!(r#""{name}": {{"dtype": "F16", "shape": {shape:?}, "data_offsets": [{start}, {end}]}}"#)
+        })
+        .collect();
+    let mut header = format!("{{{}}}", entries.join(", "));
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let mut file = File::create(dir.path().join("model.safetensors")).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    // A hole: the file takes no space.
+    file.set_len((8 + header.len() + end) as u64).unwrap();
+    plan(&ModelFolder::open(dir.path()).unwrap(), options, 128 * 2048).unwrap()
+}
+
+fn options(scheme: &str, method: Method) -> Options {
+    Options {
+        scheme: scheme.parse().unwrap(),
+        method,
+        group: Some(128),
+        activation_group: None,
+        asymmetric: true,
+        act_order: true,
+        preprocess: Preprocess::None,
+        layout: Layout::CompressedTensors,
+        tolerance: None,
+        forms: BTreeMap::new(),
+        sparsity: None,
+        compensate: false,
+    }
+}
+
+#[test]
+fn large_models_are_planned_from_measured_layers() {
+    let shapes: [(Shape, f64); 2] = [((8192, 80, 64, 8, 28672), 70.6e9), ((16384, 126, 128, 8, 53248), 405.9e9)];
+    let mut before = 0.0;
+    for (shape, weights) in shapes {
+        for (scheme, method, bits) in [("w4a16", Method::Gptq, 4.2), ("vq2", Method::Vptq, 2.1)] {
+            let plan = plan_of(shape, &options(scheme, method));
+            assert!((plan.bytes_before as f64 / 2.0 / weights - 1.0).abs() < 0.01, "{} bytes", plan.bytes_before);
+            assert!(plan.bits_per_weight < bits && plan.memory_bytes > plan.largest_layer_bytes);
+            let hours = plan.device_seconds.unwrap() / 3600.0;
+            println!(
+                "{weights:.3e} weights, {scheme}: {hours:.2} h on one {}, {:.1} GB, {:.1} GB after",
+                plan.device,
+                plan.memory_bytes as f64 / 1e9,
+                plan.bytes_after as f64 / 1e9
+            );
+            assert!(hours > before / 10.0 && hours.is_finite());
+            before = hours;
+        }
+        assert_eq!(plan_of(shape, &options("w4a16", Method::Rtn)).device_seconds, None);
+    }
+}
+
+#[test]
+fn what_a_device_has_no_step_for_is_refused() {
+    let said = |o: &Options| check_device(o).map_err(|e| e.to_string());
+    assert!(said(&options("w4a16", Method::Gptq)).is_ok() && said(&options("vq2", Method::Vptq)).is_ok());
+    assert!(said(&options("w4a16", Method::Rtn)).is_err_and(|e| e.contains("rtn and awq have no step for a device")));
+    let sparse = Sparsity { pattern: Pattern::NofM { keep: 2, of: 4 }, prune: Prune::SparseGpt, permute: false };
+    let sparse = Options { sparsity: Some(sparse), ..options("w4a16", Method::Gptq) };
+    assert!(said(&sparse).is_err_and(|e| e.contains("sparse layers are made on the processor")));
+}
