@@ -45,7 +45,7 @@ const NO_GROUP: u32 = u32::MAX;
 /// Rounds the channels at positions `start .. start + count` and compensates inside the block. Matrices have rows of `columns` words, Uᵀ of `size`
 /// words. Parameters: weights by position; Uᵀ; codes, a byte each, by channel; errors over U's diagonal, by position in the block; scales and
 /// zero points, by group; squared errors summed a column; group and channel of a position; start; count; channels in all; size; columns; channels
-/// of a group whose grid is found here (0: grids are given); then [`grid_fit::PARAMS`]. A block of threads for 32 columns.
+/// of a group whose grid is found here (0: grids are given); then the parameters of grids. A block of threads for 32 columns.
 pub fn gptq_block(arch: Arch) -> Result<String, KernelError> {
     let ctx = Context::create();
     let params: Vec<Ty> = [Ty::Global; 9].into_iter().chain([Ty::I32; 6]).chain(grid_fit::PARAMS).collect();
@@ -127,7 +127,7 @@ pub fn gptq_block(arch: Arch) -> Result<String, KernelError> {
 }
 
 /// Grids of groups of channels from weights that nothing has compensated. Parameters: weights by position; Uᵀ; scales; zero points; position of a
-/// channel; channels in all; size; columns; channels of a group; then [`grid_fit::PARAMS`]. Blocks of threads: 32 columns, groups.
+/// channel; channels in all; size; columns; channels of a group; then the parameters of grids. Blocks of threads: 32 columns, groups.
 pub fn gptq_grids(arch: Arch) -> Result<String, KernelError> {
     let ctx = Context::create();
     let params: Vec<Ty> = [Ty::Global; 5].into_iter().chain([Ty::I32; 4]).chain(grid_fit::PARAMS).collect();
