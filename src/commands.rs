@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod eval;
 pub mod kernel;
+pub mod pack;
 pub mod permute;
 pub mod quantize;
 pub mod run;
@@ -30,6 +31,8 @@ enum Command {
     Quantize(Box<quantize::QuantizeArgs>),
     /// Write a matrix-product kernel as files that any program can launch.
     Kernel(kernel::KernelArgs),
+    /// Lay weights out in the byte order that kernels read, or restore them.
+    Pack(Box<pack::PackArgs>),
     /// Search an order of channels: for co-access, for tiles, or for 2:4 pruning.
     Permute(permute::PermuteArgs),
     /// Permute, transform and re-permute a model while that gains, and put the result through the gate.
@@ -54,6 +57,7 @@ pub fn main() -> i32 {
         Command::Eval(EvalCommand::Perplexity(args)) => eval::perplexity::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Kernel(args) => kernel::run(&args),
+        Command::Pack(args) => pack::run(&args),
         Command::Permute(args) => permute::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Doctor => doctor::run(),

@@ -5,7 +5,7 @@
 //! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
 use icd_codegen::nvptx::{
-    gemm::{FAMILIES, select},
+    gemm::{FAMILIES, Selected, select},
     kernel_files::write_files,
 };
 use icd_core::{
@@ -69,8 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (text, limit) = text.split_once('@').unwrap_or((text, "1000"));
         let problem = problem(text, arch.parse()?)?;
         if limit == "best" {
-            let kernel = select(&problem)?;
-            write_files(&problem, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
+            let Selected { family, tile, kernel } = select(&problem, &[])?;
+            write_files(&problem, family, &tile, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
             continue;
         }
         for family in FAMILIES {
@@ -85,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             for candidate in wanted {
                 let kernel = (family.emit)(&problem, &candidate.tile)?;
-                write_files(&problem, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
+                write_files(&problem, family, &candidate.tile, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
             }
         }
     }

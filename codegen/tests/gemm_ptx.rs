@@ -66,7 +66,7 @@ fn check(problems: &[GemmProblem], candidates: usize) {
                     Ok(report) => {
                         let used = report.lines().filter(|l| l.contains("spill") || l.contains("Used")).collect::<Vec<_>>().join(" ");
                         println!("{} {used}", kernel.entry);
-                        let is_taken = choose(problem).is_ok_and(|(f, taken)| f.name == family.name && taken == candidate.tile);
+                        let is_taken = choose(problem, &[]).is_ok_and(|(f, taken)| f.name == family.name && taken == candidate.tile);
                         if is_taken && spilled_bytes(&report) > 0 {
                             failures.push(format!("{} spills: {used}", kernel.entry));
                         }
@@ -104,7 +104,7 @@ fn measured_kernels_spill_nothing() {
         return;
     };
     for problem in problems {
-        let kernel = select(&problem).unwrap();
+        let kernel = select(&problem, &[]).unwrap().kernel;
         let report = assemble(&ptxas, &kernel).unwrap();
         assert_eq!(spilled_bytes(&report), 0, "{} {report}", kernel.entry);
         assert!(!report.contains("serialized"), "{} {report}", kernel.entry);
@@ -156,10 +156,10 @@ fn every_architecture_assembles() {
 #[test]
 fn unsupported_problems_say_why() {
     let bad = GemmProblem { act: DType::F32, out: DType::F32, ..problem(1, 16, 16, W4, Arch::Sm80) };
-    let said = select(&bad).unwrap_err().to_string();
+    let said = select(&bad, &[]).err().unwrap().to_string();
     assert!(said.contains("activations must be f16 or bf16, not f32"), "{said}");
     let bad = problem(1, 16, 16, WeightFormat::W4 { symmetric: true, group: 48 }, Arch::Sm80);
-    let said = select(&bad).unwrap_err().to_string();
+    let said = select(&bad, &[]).err().unwrap().to_string();
     assert!(said.contains("group size 48"), "{said}");
     let eight = |act, dtype, k, arch| {
         let problem = GemmProblem { act, ..problem(1, 16, k, WeightFormat::W8 { dtype }, arch) };

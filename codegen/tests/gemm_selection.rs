@@ -1,6 +1,9 @@
 //! The choice of a kernel against measurements (`docs/benchmarks/w4a16_candidates_h200.json`).
 
-use icd_codegen::nvptx::{gemm::choose, gemm_multicast};
+use icd_codegen::nvptx::{
+    gemm::{Candidate, FAMILIES, choose},
+    gemm_multicast,
+};
 use icd_core::{
     DType,
     arch::Arch,
@@ -48,7 +51,7 @@ fn points() -> Vec<Point> {
 /// Points where the chosen kernel was timed and is at most 5 % slower than the best, points where it was timed, all.
 fn share(points: &[&Point]) -> (usize, usize, usize) {
     let took = |p: &&&Point| {
-        let (family, tile) = choose(&p.problem()).unwrap();
+        let (family, tile) = choose(&p.problem(), &[]).unwrap();
         p.us.get(&format!("{}:{tile}", family.name)).copied()
     };
     let timed: Vec<(f64, f64)> = points.iter().filter_map(|p| took(&p).map(|us| (us, p.best()))).collect();
@@ -64,6 +67,24 @@ fn measured_matrices_get_a_kernel_within_five_percent_of_the_best() {
     assert!(good * 100 >= of * 95, "{good} of {of}");
     let (good, timed, of) = share(&others);
     println!("by estimate alone: {good} of {timed} timed picks within 5 %, {of} points");
+}
+
+/// Among the kernels that were timed, those that the estimates alone would take.
+#[test]
+fn estimates_alone_take_a_kernel_within_five_percent_of_the_best_at_most_points() {
+    let all = points();
+    let is_good = |point: &&Point| {
+        let problem = point.problem();
+        let estimated = FAMILIES.iter().filter(|f| (f.supports)(&problem).is_ok()).flat_map(|f| {
+            let named = |c: Candidate| (c.us, format!("{}:{}", f.name, c.tile));
+            (f.candidates)(&problem).into_iter().map(named)
+        });
+        let timed = estimated.filter_map(|(us, name)| point.us.get(&name).map(|measured| (us, *measured)));
+        timed.min_by(|a, b| a.0.total_cmp(&b.0)).is_some_and(|(_, measured)| measured <= 1.05 * point.best())
+    };
+    let good = all.iter().filter(is_good).count();
+    println!("{good} of {}", all.len());
+    assert!(good * 100 >= all.len() * 85, "{good} of {}", all.len());
 }
 
 #[test]

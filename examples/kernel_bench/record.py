@@ -14,7 +14,7 @@ BYTES_A_US, FLOPS_A_US = 4.3e6, 790e6
 
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 ap.add_argument("run"); ap.add_argument("earlier"); ap.add_argument("json"); ap.add_argument("svg", nargs="?")
-ap.add_argument("--device", required=True); ap.add_argument("--date", required=True)
+ap.add_argument("--device", required=True); ap.add_argument("--date", required=True); ap.add_argument("--command", default="", help="how the CSV was made")
 ar = ap.parse_args()
 
 def best(rows, key, skip):
@@ -32,7 +32,7 @@ for r in run:
     points.append(dict(m=m, n=n, k=k, us=float(r["us"]), rel_err=float(r["rel_err"]), cublas_us=cublas and cublas["us"],
                        best_peer_same_run=best(run, key, ("icd", "cublas")), best_peer_earlier=best(earlier, key, ("cublas",)), floor_us=round(floor, 2)))
 points.sort(key=lambda p: (p["n"] * p["k"], p["n"], p["m"]))
-record = dict(what="W4A16 GEMM, group 128, symmetric, fp16; CUDA-graph time with weights rotated past the L2", device=ar.device, date=ar.date, points=points)
+record = dict(what="W4A16 GEMM, group 128, symmetric, fp16; CUDA-graph time with weights rotated past the L2", device=ar.device, date=ar.date, command=ar.command, points=points)
 json.dump(record, open(ar.json, "w"), indent=1)
 for p in points:
     peer = min((q for q in (p["best_peer_same_run"], p["best_peer_earlier"]) if q), key=lambda q: q["us"])

@@ -7,6 +7,7 @@ mod gate;
 mod info;
 mod profile;
 mod run;
+mod tune;
 mod verify;
 
 use crate::{
@@ -30,7 +31,7 @@ use std::{
     after_help = "Examples:\n  icd-run model.icd info\n  icd-run model.icd run --inputs in.safetensors -o out.safetensors\n  icd-run model.icd bench --backend cpu --threads 2\n  icd-run model.icd profile --html profile.html\n  icd-run out/ gate --backend cuda\n\nExit codes: 0 done, 1 error, 2 wrong usage, 3 limit exceeded, 70 internal error."
 )]
 struct Cli {
-    /// The artifact; for `gate`, the folder that `icd run` wrote
+    /// The artifact; for `gate`, the folder that `icd run` wrote, for `tune` the one that `icd kernel --candidates` wrote
     model: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -50,6 +51,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Compare the arms of a folder in one interleaved run, and say whether the gate is met
     Gate(gate::GateArgs),
+    /// Check and time the kernels of a folder, and keep the fastest in a table
+    Tune(tune::TuneArgs),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -174,6 +177,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Profile(args) => profile::profile(&open()?, args),
         Command::Verify(args) => verify::verify(&open()?, args),
         Command::Gate(args) => gate::gate(&cli.model, args),
+        Command::Tune(args) => tune::tune(&cli.model, args),
     }
 }
 

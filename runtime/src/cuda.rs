@@ -6,6 +6,7 @@
 mod arch;
 mod driver;
 mod launch;
+pub(crate) mod tuner;
 
 use crate::{RuntimeError, StepTime};
 pub(crate) use arch::supports;

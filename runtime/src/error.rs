@@ -116,6 +116,14 @@ pub enum RuntimeError {
         /// Error of the driver.
         code: String,
     },
+    /// User input: no kernels that can be measured.
+    #[error("{path}: {what}; write kernels with 'icd kernel --candidates'")]
+    Kernels {
+        /// Folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The system refused something.
     #[error("{what}: {source}")]
     Io {

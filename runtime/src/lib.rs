@@ -16,6 +16,7 @@ pub mod schedule;
 mod session;
 pub mod statistics;
 pub mod tensors;
+pub mod tune;
 
 pub use error::RuntimeError;
 pub use memory::AlignedBytes;

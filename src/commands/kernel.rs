@@ -1,11 +1,13 @@
 //! `icd kernel`: one matrix-product kernel as `kernel.ptx`, `kernel.json` and `pack.json`.
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
-use icd_codegen::nvptx::kernel_files::write_kernel;
+use icd_codegen::nvptx::kernel_files::{write_candidates, write_kernel};
 use icd_core::DType;
 use icd_core::arch::Arch;
 use icd_core::pack_format::WeightFormat;
 use icd_core::problem::{Activation, Epilogue, GemmProblem};
+use icd_core::tune_table;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -56,6 +58,12 @@ pub struct KernelArgs {
     /// GPU architecture.
     #[arg(long, default_value = "sm_90a")]
     arch: Arch,
+    /// Measurements that choose between kernels, as `icd-run FOLDER tune` writes them.
+    #[arg(long, value_name = "FILE", conflicts_with = "candidates")]
+    tune_table: Option<PathBuf>,
+    /// Write the likeliest kernels instead, so many of each family, each into a folder of its own: what `icd-run FOLDER tune` measures.
+    #[arg(long, value_name = "NUMBER")]
+    candidates: Option<usize>,
     /// Directory to write to.
     #[arg(short = 'o', long = "out")]
     out: PathBuf,
@@ -90,9 +98,19 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         epilogue: Epilogue { bias: false, activation: Activation::None, residual: false, narrow_residual: false },
         arch: args.arch,
     };
-    let kernel = write_kernel(&problem, &args.out)?;
-    let path = args.out.join("kernel.ptx");
     let mut out = std::io::stdout().lock();
+    if let Some(limit) = args.candidates {
+        for folder in write_candidates(&problem, limit, &args.out)? {
+            writeln!(out, "{}", folder.display())?;
+        }
+        return Ok(crate::opt::EXIT_OK);
+    }
+    let tables = match &args.tune_table {
+        Some(path) => tune_table::read(path).with_context(|| path.display().to_string())?,
+        None => Vec::new(),
+    };
+    let kernel = write_kernel(&problem, &tables, &args.out)?;
+    let path = args.out.join("kernel.ptx");
     writeln!(
         out,
         "{}: {}, grid {:?}, block {:?}, {} bytes of shared memory",

@@ -1,6 +1,7 @@
 //! The options that `icd-opt` adds to mlir-opt's; all others are passed on.
 
 use icd_core::arch::Arch;
+use icd_core::tune_table::TuneTable;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ icd-opt: optimizes StableHLO and compiles it. Options beyond mlir-opt's:
   --weights=FILE          bind weight arguments of the entry to tensors of a safetensors file
   --emit=KIND             mlir (default), bytecode, llvm, ptx, object (shared object), artifact
   --targets=LIST          what artifacts hold, in order of preference: cpu, sm_80, sm_90a, … (default cpu,sm_90a)
+  --tune-table=FILE       measurements that choose between GPU kernels, as 'icd-run FOLDER tune' writes them
   --cpu=NAME              x86-64-v3 (default), x86-64-v4, native
   --strict                an operation that no pass knows, or a target that cannot be compiled, is an error
   --list-passes           the passes of icd with their options; --format=markdown for the manual's form
@@ -87,6 +89,8 @@ pub struct Args {
     pub emit: Emit,
     /// `--targets`.
     pub targets: Vec<TargetName>,
+    /// Tables of `--tune-table`.
+    pub tune_tables: Vec<TuneTable>,
     /// `--cpu`.
     pub cpu: String,
     /// `--strict`.
@@ -112,6 +116,7 @@ impl Args {
             weights: None,
             emit: Emit::Mlir,
             targets: vec![TargetName::Cpu, TargetName::Gpu(Arch::Sm90a)],
+            tune_tables: Vec::new(),
             cpu: "x86-64-v3".into(),
             strict: false,
             list_passes: None,
@@ -142,6 +147,7 @@ impl Args {
                     args.emit = found.ok_or_else(|| format!("--emit={kind}: use one of {}", known()))?.1;
                 }
                 Some("targets") => args.targets = targets(&value()?)?,
+                Some("tune-table") => args.tune_tables.extend(tune_tables(&value()?)?),
                 Some("cpu") => args.cpu = value()?,
                 Some("strict") => args.strict = true,
                 Some("list-passes") => args.list_passes = Some(ListFormat::Text),
@@ -193,6 +199,10 @@ impl Args {
         }
         out
     }
+}
+
+fn tune_tables(path: &str) -> Result<Vec<TuneTable>, String> {
+    icd_core::tune_table::read(path.as_ref()).map_err(|e| format!("--tune-table {path}: {e}"))
 }
 
 fn targets(text: &str) -> Result<Vec<TargetName>, String> {

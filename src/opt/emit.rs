@@ -6,6 +6,7 @@ use icd_core::Literal;
 use icd_core::artifact::{ArtifactError, Writer};
 use icd_core::graph::{Module, Op, OpKind, Region};
 use icd_core::manifest::{Manifest, Program, Target, TensorSpec};
+use icd_core::tune_table::TuneTable;
 use icd_ir::register::{MlirPass, PassSpec, emit_remark, register_pass};
 use icd_ir::{ImportError, WeightStore};
 use melior::ir::OperationRef;
@@ -78,6 +79,7 @@ pub struct EmitRequest {
     emit: Emit,
     output: Option<PathBuf>,
     targets: Vec<TargetName>,
+    tune_tables: Vec<TuneTable>,
     cpu: String,
     strict: bool,
     model: String,
@@ -93,6 +95,7 @@ impl EmitRequest {
             emit: args.emit,
             output: args.output.clone().filter(|p| p.as_os_str() != "-"),
             targets: args.targets.clone(),
+            tune_tables: args.tune_tables.clone(),
             cpu: args.cpu.clone(),
             strict: args.strict,
             model: stem.unwrap_or_else(|| "model".into()),
@@ -143,7 +146,8 @@ impl EmitRequest {
     }
 
     fn gpu(&self, graph: &Module, arch: icd_core::arch::Arch) -> Result<nvptx::Compiled, EmitError> {
-        nvptx::compile(graph, &nvptx::CudaOptions::new(arch)).map_err(|source| EmitError::Codegen { target: arch.name().into(), source })
+        let options = nvptx::CudaOptions { tune_tables: self.tune_tables.clone(), ..nvptx::CudaOptions::new(arch) };
+        nvptx::compile(graph, &options).map_err(|source| EmitError::Codegen { target: arch.name().into(), source })
     }
 
     /// Writes bytes to the output: beside it first, then renamed.

@@ -10,6 +10,7 @@ use icd_core::{
     DType,
     pack_format::{KOrder, PackFormat, WeightFormat},
     problem::{Activation, GemmProblem},
+    tune_table::TuneTable,
 };
 
 /// A kernel family: which problems it computes and how.
@@ -67,24 +68,35 @@ pub const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The kernel that this compiler takes for a problem: the measured best where [`gemm_tuned`] knows it, else the candidate with the least expected
-/// time of all families that support the problem.
+/// A kernel with the family and tile that it is of.
+pub struct Selected {
+    /// Family.
+    pub family: &'static Family,
+    /// Name of the tile.
+    pub tile: String,
+    /// The kernel.
+    pub kernel: KernelModule,
+}
+
+/// The kernel that this compiler takes for a problem: the measured best where the tables or the shipped one ([`gemm_tuned`]) know it, else the
+/// candidate with the least expected time of all families that support the problem.
 ///
 /// # Errors
 /// The last family's reason when none supports the problem; LLVM's failure.
-pub fn select(problem: &GemmProblem) -> Result<KernelModule, KernelError> {
-    let (family, tile) = choose(problem)?;
-    (family.emit)(problem, &tile)
+pub fn select(problem: &GemmProblem, tables: &[TuneTable]) -> Result<Selected, KernelError> {
+    let (family, tile) = choose(problem, tables)?;
+    let kernel = (family.emit)(problem, &tile)?;
+    Ok(Selected { family, tile, kernel })
 }
 
 /// Family and tile that [`select`] takes.
 ///
 /// # Errors
 /// The last family's reason when none supports the problem.
-pub fn choose(problem: &GemmProblem) -> Result<(&'static Family, String), Unsupported> {
+pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<(&'static Family, String), Unsupported> {
     let mut reason = Unsupported { family: "gemm", constraint: "no family is registered".into() };
     let mut best: Option<(f64, &'static Family, String)> = None;
-    let measured = gemm_tuned::best(problem);
+    let measured = gemm_tuned::best(problem, tables);
     for family in FAMILIES {
         if let Err(why) = (family.supports)(problem) {
             reason = why;

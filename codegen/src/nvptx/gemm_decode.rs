@@ -159,20 +159,20 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     all
 }
 
-/// Coefficients of [`estimate`], fitted to 1364 measurements on one H200.
+/// Coefficients of [`estimate`], fitted to 111 kernels on one H200.
 mod fitted {
-    pub(super) const WEIGHT_BYTES_A_CYCLE: f64 = 24.9;
-    pub(super) const X_BYTES_A_CYCLE: f64 = 40.4;
-    pub(super) const TILE_CYCLES: f64 = 1.87;
-    pub(super) const FRAGMENT_CYCLES: f64 = 58.9;
-    pub(super) const X_CYCLES: f64 = 135.6;
-    pub(super) const STEP_CYCLES: f64 = 13.5;
-    pub(super) const NOT_HIDDEN: f64 = 0.63;
-    pub(super) const ROUND_US: f64 = 0.105;
-    pub(super) const START_US: f64 = 2.46;
-    pub(super) const ALONE_US: f64 = 0.17;
-    pub(super) const REGISTERS_US: f64 = 0.48;
-    pub(super) const RING_US: f64 = 0.82e-6;
+    pub(super) const WEIGHT_BYTES_A_CYCLE: f64 = 23.8;
+    pub(super) const X_BYTES_A_CYCLE: f64 = 80.8;
+    pub(super) const TILE_CYCLES: f64 = 0.415;
+    pub(super) const FRAGMENT_CYCLES: f64 = 69.6;
+    pub(super) const X_CYCLES: f64 = 402.0;
+    pub(super) const STEP_CYCLES: f64 = 28.0;
+    pub(super) const NOT_HIDDEN: f64 = 0.328;
+    pub(super) const ROUND_US: f64 = 0.00325;
+    pub(super) const START_US: f64 = 2.27;
+    pub(super) const ALONE_US: f64 = 0.596;
+    pub(super) const REGISTERS_US: f64 = 1.52;
+    pub(super) const RING_US: f64 = 0.0237e-6;
     pub(super) const CYCLES_A_US: f64 = 1755.0;
 }
 

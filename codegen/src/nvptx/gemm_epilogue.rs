@@ -5,8 +5,8 @@
 //! shared: sums[row 0..rows][column 0..cols + 4]  f32, one such array a source
 //! ```
 //!
-//! Four columns of padding make the fragment-order writes free of bank conflicts, and the row-order reads too when the columns are a multiple of
-//! 32 (tested).
+//! Four columns of padding make the fragment-order writes free of bank conflicts, and the row-order reads too when the columns are 16 or a
+//! multiple of 32 (tested).
 
 use crate::nvptx::{
     gemm::ParamIndex,
@@ -14,6 +14,7 @@ use crate::nvptx::{
 };
 use icd_core::{
     DType,
+    pack_format::TILE_N,
     problem::{Activation, GemmProblem},
 };
 
@@ -155,11 +156,11 @@ pub fn finish_tile<'c>(
     let Workers { thread, threads, width } = workers;
     let across = tile.cols / width;
     k.for_range(thread, k.int(tile.rows * across), k.int(threads), |piece| {
-        let (row, col) = (k.div_c(piece, across), k.mul_c(k.rem_c(piece, across), width));
+        let (row, col) = (spread_rows(k, tile, k.div_c(piece, across)), k.mul_c(k.rem_c(piece, across), width));
         let (m, column) = (k.add(to.corner.row0, row), k.add(to.corner.col0, col));
         k.when(k.and(k.less(m, to.corner.rows), k.less(column, to.corner.col_end)), || {
             let offset = k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2);
-            let mut values = add_sources(k, sources, offset, width);
+            let mut values = add_sources(k, sources, offset, col, width);
             let index = k.add(k.mul(k.to_long(m), k.long(problem.n as u64)), k.to_long(column));
             if let Some([of_rows, of_columns]) = to.scales {
                 let by_row = load_vector(k, DType::F32, of_rows, k.to_long(m), 1);
@@ -181,15 +182,36 @@ pub fn finish_tile<'c>(
     });
 }
 
-fn add_sources<'c>(k: &KernelBuilder<'c>, sources: &[Int<'c>], offset: Int<'c>, width: u32) -> Vec<Float<'c>> {
+/// In which order rows are read. Rows of 16 columns are so short that eight lanes read several, of which neighbours share banks: their numbers'
+/// low three bits are rotated.
+fn spread_rows<'c>(k: &KernelBuilder<'c>, tile: SumTile, row: Int<'c>) -> Int<'c> {
+    if tile.cols != TILE_N as u32 {
+        return row;
+    }
+    let low = k.and_c(row, 7);
+    k.add(k.sub(row, low), k.add(k.shl_c(k.and_c(low, 1), 2), k.shr_c(low, 1)))
+}
+
+/// Sums at `offset` of each source, added. Eight columns take two reads of 16 bytes; columns 32 and more on in each 64 do the second one first, so
+/// that eight lanes always meet all banks.
+fn add_sources<'c>(k: &KernelBuilder<'c>, sources: &[Int<'c>], offset: Int<'c>, col: Int<'c>, width: u32) -> Vec<Float<'c>> {
+    let second_first = k.shr_c(k.and_c(col, 32), 1);
+    let floats = |words: &[Int<'c>]| words.iter().map(|v| k.as_float(*v)).collect::<Vec<_>>();
     let load = |source: &Int<'c>| -> Vec<Float<'c>> {
         let at = k.add(*source, offset);
-        let words = match width {
-            1 => vec![k.load_shared_4(at, 0)],
-            2 => k.load_shared_8(at, 0).to_vec(),
-            _ => (0..width / 4).flat_map(|q| k.load_shared_16(at, 16 * q)).collect(),
-        };
-        words.into_iter().map(|v| k.as_float(v)).collect()
+        match width {
+            1 => floats(&[k.load_shared_4(at, 0)]),
+            2 => floats(&k.load_shared_8(at, 0)),
+            4 => floats(&k.load_shared_16(at, 0)),
+            _ => {
+                let one = floats(&k.load_shared_16(k.add(at, second_first), 0));
+                let other = floats(&k.load_shared_16(k.sub(k.add_c(at, 16), second_first), 0));
+                let is_swapped = k.equal_c(second_first, 16);
+                let pick =
+                    |a: &[Float<'c>], b: &[Float<'c>]| a.iter().zip(b).map(|(a, b)| k.select_float(is_swapped, *b, *a)).collect::<Vec<_>>();
+                [pick(&one, &other), pick(&other, &one)].concat()
+            }
+        }
     };
     let all: Vec<Vec<Float>> = sources.iter().map(load).collect();
     all.into_iter().reduce(|acc, more| acc.into_iter().zip(more).map(|(a, b)| k.fadd(a, b)).collect()).unwrap_or_default()
@@ -227,13 +249,32 @@ mod tests {
     use icd_core::layout::bank_conflicts;
 
     #[test]
-    fn sums_are_written_and_read_without_bank_conflicts() {
+    fn sums_are_written_without_bank_conflicts() {
         for cols in (16..=256).step_by(16) {
             let tile = SumTile { rows: 8, cols };
             let write = |lane: u64| u64::from(tile.at(2 * (lane as u32 & 3), lane as u32 >> 2));
             assert!(bank_conflicts(write, 4).is_conflict_free(), "{cols}");
-            let read = |lane: u64| u64::from(tile.at(lane as u32 * 4 / cols, lane as u32 * 4 % cols));
-            assert!(!cols.is_multiple_of(32) || bank_conflicts(read, 16).is_conflict_free(), "{cols}");
+        }
+    }
+
+    /// The place that lane `lane` reads first of two (or at once), for eight or four columns a lane.
+    fn reads(tile: SumTile, width: u32, lane: u32) -> u32 {
+        let across = tile.cols / width;
+        let (row, col) = (lane / across, lane % across * width);
+        let row = if tile.cols == 16 { (row & !7) + ((row & 1) << 2) + (row >> 1 & 3) } else { row };
+        tile.at(row, col) + if width == 8 { (col & 32) >> 1 } else { 0 }
+    }
+
+    #[test]
+    fn sums_are_read_without_bank_conflicts() {
+        for cols in std::iter::once(16).chain((32..=256).step_by(32)) {
+            let tile = SumTile { rows: 64, cols };
+            for width in [4, 8] {
+                for first in (0..tile.rows * cols / width - 31).step_by(32) {
+                    let read = |lane: u64| u64::from(reads(tile, width, first + lane as u32));
+                    assert!(bank_conflicts(read, 16).is_conflict_free(), "{cols} columns, {width} a lane, from {first}");
+                }
+            }
         }
     }
 }

@@ -129,24 +129,26 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
     check_common(problem, NAME)
 }
 
-/// Coefficients of [`estimate`], fitted to 92 kernels on one H200.
+/// Coefficients of [`estimate`], fitted to 312 kernels on one H200.
 mod fitted {
-    pub(super) const BYTES_A_CYCLE: f64 = 112.7;
-    pub(super) const CYCLES_A_MMA: f64 = 7.92;
-    pub(super) const LATENCY: f64 = 9.03;
-    pub(super) const NOT_HIDDEN: f64 = 0.47;
-    pub(super) const STAGE_CYCLES: f64 = 322.0;
-    pub(super) const SHALLOW: f64 = 1.05;
-    pub(super) const SUMS_US: f64 = 0.15;
-    pub(super) const WAVE_US: f64 = 0.73;
-    pub(super) const START_US: f64 = 0.08;
+    pub(super) const BYTES_A_CYCLE: f64 = 89.3;
+    pub(super) const CYCLES_A_MMA: f64 = 8.7;
+    pub(super) const LATENCY: f64 = 8.68;
+    pub(super) const NOT_HIDDEN: f64 = 0.312;
+    pub(super) const STAGE_CYCLES: f64 = 263.0;
+    pub(super) const SHALLOW: f64 = 1.76;
+    pub(super) const SUMS_US: f64 = 0.00251;
+    pub(super) const WAVE_US: f64 = 0.0221;
+    pub(super) const START_US: f64 = 0.958;
+    pub(super) const WEIGHTS_US: f64 = 0.0587e-6;
     pub(super) const CYCLES_A_US: f64 = 1755.0;
     pub(super) const THREADS_AN_SM: u32 = 2048;
     pub(super) const MOST_BLOCKS: u32 = 3;
 }
 
 /// Estimated microseconds: waves of blocks; a step takes the longest of streaming, matrix instructions and one warp's chain of them, with part of
-/// the rest; plus fill, drain and sums.
+/// the rest; plus fill, drain and sums, and what the device's memory
+/// adds for weights that are read for the first time.
 fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let sms = problem.arch.multiprocessors();
     let fits = problem.arch.shared_bytes_per_sm() / (tile.shared_bytes(format) + 1024);
@@ -163,7 +165,8 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let step = longest + fitted::NOT_HIDDEN * (stream + matrix - longest).max(0.0) + fitted::STAGE_CYCLES;
     let depth = 1.0 + fitted::SHALLOW / f64::from(tile.stages * tile.stages);
     let sums = f64::from(tile.warps_k * tile.sums().bytes()) / 1e4 * on_an_sm * fitted::SUMS_US;
-    waves * (steps * step * depth / fitted::CYCLES_A_US + sums + fitted::WAVE_US) + fitted::START_US
+    let weights = format.bytes() as f64 * fitted::WEIGHTS_US;
+    waves * (steps * step * depth / fitted::CYCLES_A_US + sums + fitted::WAVE_US) + fitted::START_US + weights
 }
 
 /// Tiles that fit, by estimated time.

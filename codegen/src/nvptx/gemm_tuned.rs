@@ -1,59 +1,34 @@
-//! Shipped measurements: which tile was the fastest, for problems timed on real devices (`tuned_sm_90a.json`, one H200).
+//! Measurements that decide between tiles: a user's tables, then the shipped one (`tuned_sm_90a.json`, one H200).
 
-use icd_core::{DType, arch::Arch, pack_format::WeightFormat, problem::GemmProblem};
-use serde::Deserialize;
+use icd_core::{
+    problem::GemmProblem,
+    tune_table::{Measured, TuneTable},
+};
 use std::sync::OnceLock;
 
-/// The fastest tile of one problem.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Measured {
-    /// Rows that it was measured with; it stands for fewer, down to the next entry.
-    pub m: usize,
-    /// Columns.
-    pub n: usize,
-    /// Contracted size.
-    pub k: usize,
-    /// Activation type.
-    pub act: DType,
-    /// Weights.
-    pub weight: WeightFormat,
-    /// Kernel family.
-    pub family: String,
-    /// Its tile.
-    pub tile: String,
-    /// Measured microseconds.
-    pub us: f64,
-}
-
-fn table() -> &'static [Measured] {
-    static TABLE: OnceLock<Vec<Measured>> = OnceLock::new();
-    TABLE.get_or_init(|| match serde_json::from_str(include_str!("tuned_sm_90a.json")) {
-        Ok(table) => table,
-        Err(e) => unreachable!("the shipped table is well formed (tested): {e}"),
+/// The tables that come with the compiler.
+pub fn shipped() -> &'static [TuneTable] {
+    static TABLES: OnceLock<Vec<TuneTable>> = OnceLock::new();
+    TABLES.get_or_init(|| match serde_json::from_str(include_str!("tuned_sm_90a.json")) {
+        Ok(tables) => tables,
+        Err(e) => unreachable!("the shipped tables are well formed (tested): {e}"),
     })
 }
 
-/// The measured best for a problem: the entry with the same matrix and the fewest rows that are not fewer than the problem's. Rows beyond the
-/// last entry, or less than half of the entry's, are not covered.
-pub fn best(problem: &GemmProblem) -> Option<&'static Measured> {
-    if problem.arch != Arch::Sm90a {
-        return None;
-    }
-    let matches = |e: &&Measured| (e.n, e.k, e.act, e.weight) == (problem.n, problem.k, problem.act, problem.weight);
-    let covers = |e: &&Measured| e.m >= problem.m && (e.m <= 8 || 2 * problem.m > e.m);
-    table().iter().filter(matches).filter(covers).min_by_key(|e| e.m)
+/// The measured best for a problem, from `own` tables before the shipped ones.
+pub fn best<'t>(problem: &GemmProblem, own: &'t [TuneTable]) -> Option<&'t Measured> {
+    own.iter().chain(shipped()).find_map(|table| table.best(problem))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::nvptx::gemm::{FAMILIES, choose};
-    use icd_core::problem::Epilogue;
+    use icd_core::{arch::Arch, problem::Epilogue};
 
     #[test]
     fn every_entry_names_a_kernel_that_is_taken() {
-        for e in table() {
+        for e in shipped().iter().flat_map(|t| &t.entries) {
             assert!(FAMILIES.iter().any(|f| f.name == e.family), "{e:?}");
             let problem = GemmProblem {
                 m: e.m,
@@ -65,8 +40,27 @@ mod tests {
                 epilogue: Epilogue::default(),
                 arch: Arch::Sm90a,
             };
-            let (family, tile) = choose(&problem).unwrap();
+            let (family, tile) = choose(&problem, &[]).unwrap();
             assert_eq!((family.name, tile.as_str()), (e.family.as_str(), e.tile.as_str()));
         }
+    }
+
+    #[test]
+    fn own_tables_come_before_shipped_ones() {
+        let entry = &shipped()[0].entries[0];
+        let Measured { m, n, k, act, weight, .. } = *entry;
+        let problem = GemmProblem { m, n, k, act, out: act, weight, epilogue: Epilogue::default(), arch: Arch::Sm90a };
+        let other = FAMILIES
+            .iter()
+            .filter(|f| (f.supports)(&problem).is_ok())
+            .flat_map(|f| (f.candidates)(&problem).into_iter().map(|c| (f.name.to_string(), c.tile)))
+            .find(|(family, tile)| (family, tile) != (&entry.family, &entry.tile))
+            .unwrap();
+        let own = TuneTable {
+            entries: vec![Measured { family: other.0.clone(), tile: other.1.clone(), ..entry.clone() }],
+            ..shipped()[0].clone()
+        };
+        let (family, tile) = choose(&problem, &[own]).unwrap();
+        assert_eq!((family.name.to_string(), tile), other);
     }
 }

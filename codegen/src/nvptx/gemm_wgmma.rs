@@ -188,46 +188,56 @@ fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     all
 }
 
-/// Coefficients of [`estimate`], fitted to 789 kernels on one H200: bytes, matrix and dequantization work in cycles of 1.755 GHz, the rest in
+/// Coefficients of [`estimate`], fitted to 442 kernels on one H200: bytes, matrix and dequantization work in cycles of 1.755 GHz, the rest in
 /// microseconds.
 mod fitted {
-    pub(super) const BYTES_A_CYCLE: f64 = 65.5;
-    pub(super) const MATRIX: f64 = 1.98;
-    pub(super) const FRAGMENT_CYCLES: f64 = 36.0;
-    pub(super) const NOT_HIDDEN: f64 = 0.185;
-    pub(super) const STAGE_CYCLES: f64 = 132.0;
-    pub(super) const SHALLOW: f64 = 0.30;
-    pub(super) const SUMS_US: f64 = 0.111;
-    pub(super) const WAVE_US: f64 = 1.68;
-    pub(super) const START_US: f64 = 0.32;
-    pub(super) const EXCHANGE_US: f64 = 0.62;
-    pub(super) const HALF_WAVE: f64 = 0.51;
+    pub(super) const BYTES_A_CYCLE: f64 = 795.0;
+    pub(super) const MATRIX: f64 = 1.87;
+    pub(super) const FRAGMENT_CYCLES: f64 = 20.6;
+    pub(super) const CHAIN: f64 = 0.608;
+    pub(super) const NOT_HIDDEN: f64 = 0.72;
+    pub(super) const STAGE_CYCLES: f64 = 220.0;
+    pub(super) const SHALLOW: f64 = 0.116;
+    pub(super) const TWO_STAGES: f64 = 0.256;
+    pub(super) const UNEVEN: f64 = 0.673;
+    pub(super) const UNEVEN_CLUSTERS: f64 = 0.874;
+    pub(super) const SUMS_US: f64 = 0.00234;
+    pub(super) const WAVE_US: f64 = 1.86;
+    pub(super) const EXCHANGE_US: f64 = 0.351;
+    pub(super) const HALF_WAVE: f64 = 0.573;
     pub(super) const CYCLES_A_US: f64 = 1755.0;
 }
 
-/// Estimated microseconds: waves of blocks, each step the largest of streaming, matrix and dequantization time with part of the rest, plus fill,
-/// drain and the cluster's exchange. Clusters leave some places of a wave empty.
+/// Estimated microseconds: waves of blocks, each step the largest of streaming, matrix time, dequantization time and one warpgroup's chain of the
+/// two, with part of the rest; plus fill, drain and the cluster's exchange. Clusters leave some places of a wave empty. Where two blocks fit a
+/// multiprocessor and there are fewer blocks than multiprocessors, some get two all the same: mostly so with clusters of three and more.
 fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let grid = (problem.m as u32).div_ceil(tile.rows) * (problem.n as u32).div_ceil(tile.cols()) * tile.splits;
     let (resident, sms) = (tile.min_blocks(format, problem.arch), problem.arch.multiprocessors());
     let filled = [1.0, 1.0, 0.97, 0.8][tile.splits.min(3) as usize];
     let slots = (f64::from(sms * resident) * filled).floor();
     let waves = (f64::from(grid) / slots).ceil();
-    let on_an_sm = f64::from(grid.div_ceil(sms).min(resident));
+    let on_an_sm = match resident == 2 && grid <= sms {
+        true if tile.splits >= 3 => 1.0 + fitted::UNEVEN_CLUSTERS,
+        true => 1.0 + fitted::UNEVEN,
+        false => f64::from(grid.div_ceil(sms).min(resident)),
+    };
     let steps = (format.k_tiles() as f64 / f64::from(tile.splits)).ceil();
     let stream = f64::from(tile.stage_bytes(format)) * on_an_sm / fitted::BYTES_A_CYCLE;
     let matrix = f64::from(tile.rows * tile.cols()) * TILE_K as f64 / 4096.0 * on_an_sm * fitted::MATRIX;
     let fragments = if format.weight == WeightFormat::Dense { 0 } else { tile.blocks * tile.groups * STEPS };
     let convert = f64::from(fragments) * on_an_sm * fitted::FRAGMENT_CYCLES;
-    let longest = stream.max(matrix).max(convert);
-    let step = longest + fitted::NOT_HIDDEN * (stream + matrix + convert - longest) + fitted::STAGE_CYCLES;
-    let depth = 1.0 + fitted::SHALLOW / f64::from(tile.stages * tile.stages);
+    let chain = (matrix + convert) / (f64::from(tile.groups) * on_an_sm) * fitted::CHAIN;
+    let longest = stream.max(matrix).max(convert).max(chain);
+    let step = longest + fitted::NOT_HIDDEN * (stream + matrix + convert - longest).max(0.0) + fitted::STAGE_CYCLES;
+    let two_stages = if tile.stages == 2 { fitted::TWO_STAGES } else { 0.0 };
+    let depth = 1.0 + fitted::SHALLOW / f64::from(tile.stages * tile.stages) + two_stages;
     let in_last = f64::from(grid) - (waves - 1.0) * slots;
     let is_last_full = resident == 1 || waves == 1.0 || in_last > f64::from(sms);
     let long_waves = waves - 1.0 + if is_last_full { 1.0 } else { fitted::HALF_WAVE };
     let sums = f64::from(tile.sums().bytes()) / 1e4 * on_an_sm * fitted::SUMS_US;
     let exchange = f64::from(tile.part().bytes() * (tile.splits - 1)) / 1e4 * fitted::EXCHANGE_US;
-    long_waves * steps * step * depth / fitted::CYCLES_A_US + waves * (sums + fitted::WAVE_US) + fitted::START_US + exchange
+    long_waves * steps * step * depth / fitted::CYCLES_A_US + waves * (sums + fitted::WAVE_US) + exchange
 }
 
 /// Tiles that fit, by estimated time.

@@ -1,20 +1,12 @@
 //! A kernel as files that any program can launch: `kernel.ptx`, `kernel.json` (how to launch it) and `pack.json` (how its weights lie).
 
 use crate::nvptx::{
-    gemm,
-    kernel_module::{KernelError, KernelModule, Param},
+    gemm::{self, Family, Selected},
+    kernel_module::{KernelError, KernelFile, KernelModule, Param},
 };
-use icd_core::{layout::Layout, pack_format::PackFormat, problem::GemmProblem};
+use icd_core::{layout::Layout, pack_format::PackFormat, problem::GemmProblem, tune_table::TuneTable};
 use serde::Serialize;
-use std::path::Path;
-
-/// `kernel.json`.
-#[derive(Serialize)]
-struct KernelFile<'a> {
-    problem: &'a GemmProblem,
-    #[serde(flatten)]
-    kernel: &'a KernelModule,
-}
+use std::path::{Path, PathBuf};
 
 /// `pack.json`: the format with every derived number, and the map from an element's index in a tile to (n, k) within the tile.
 #[derive(Serialize)]
@@ -36,17 +28,42 @@ struct PackFile {
 ///
 /// # Errors
 /// No family supports the problem; the directory cannot be written.
-pub fn write_kernel(problem: &GemmProblem, dir: &Path) -> Result<KernelModule, KernelError> {
-    let kernel = gemm::select(problem)?;
-    write_files(problem, &kernel, dir)?;
+pub fn write_kernel(problem: &GemmProblem, tables: &[TuneTable], dir: &Path) -> Result<KernelModule, KernelError> {
+    let Selected { family, tile, kernel } = gemm::select(problem, tables)?;
+    write_files(problem, family, &tile, &kernel, dir)?;
     Ok(kernel)
+}
+
+/// Writes the first `limit` candidates of each family that supports the problem, each into a folder of its own in `dir`; returns the folders.
+///
+/// # Errors
+/// No family supports the problem; a directory cannot be written.
+pub fn write_candidates(problem: &GemmProblem, limit: usize, dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let mut folders = Vec::new();
+    let mut refused = None;
+    for family in gemm::FAMILIES {
+        if let Err(reason) = (family.supports)(problem) {
+            refused = Some(reason);
+            continue;
+        }
+        for candidate in (family.candidates)(problem).iter().take(limit) {
+            let kernel = (family.emit)(problem, &candidate.tile)?;
+            let folder = dir.join(format!("m{}_{}", problem.m, kernel.entry));
+            write_files(problem, family, &candidate.tile, &kernel, &folder)?;
+            folders.push(folder);
+        }
+    }
+    match refused {
+        Some(reason) if folders.is_empty() => Err(reason.into()),
+        _ => Ok(folders),
+    }
 }
 
 /// Writes a kernel's files into `dir`, which is created.
 ///
 /// # Errors
 /// The directory cannot be written.
-pub fn write_files(problem: &GemmProblem, kernel: &KernelModule, dir: &Path) -> Result<(), KernelError> {
+pub fn write_files(problem: &GemmProblem, family: &Family, tile: &str, kernel: &KernelModule, dir: &Path) -> Result<(), KernelError> {
     let failed = |path: &Path, message: String| KernelError::Write { path: path.display().to_string(), message };
     let write = |name: &str, text: &str| {
         let path = dir.join(name);
@@ -55,7 +72,8 @@ pub fn write_files(problem: &GemmProblem, kernel: &KernelModule, dir: &Path) -> 
     std::fs::create_dir_all(dir).map_err(|e| failed(dir, e.to_string()))?;
     write("kernel.ptx", &kernel.ptx)?;
     let json = |value: serde_json::Result<String>| value.map_err(|e| failed(dir, e.to_string()));
-    write("kernel.json", &json(serde_json::to_string_pretty(&KernelFile { problem, kernel }))?)?;
+    let file = KernelFile { problem: *problem, family: family.name.into(), tile: tile.into(), kernel: kernel.clone() };
+    write("kernel.json", &json(serde_json::to_string_pretty(&file))?)?;
     for param in &kernel.params {
         if let Param::Weights { format } = param {
             let tile_layout = format.tile_layout().map_err(|e| failed(dir, e.to_string()))?;

@@ -444,8 +444,8 @@ impl<'a> Lowering<'a> {
         if !packed && self.weight_of(k, g.w).is_none_or(|(_, l)| l.ty().dtype != act) {
             return Ok(false);
         }
-        let module = match gemm::select(&problem) {
-            Ok(module) => module,
+        let module = match gemm::select(&problem, &self.options.tune_tables) {
+            Ok(selected) => selected.kernel,
             Err(e) => return no(e.to_string()),
         };
         let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, act).map(Some)) else {

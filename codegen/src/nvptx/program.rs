@@ -15,22 +15,25 @@ use icd_core::{
     arch::Arch,
     graph::Module,
     manifest::{Buffer, LaunchArg, Place, Program, Step, Target, TensorSpec},
+    tune_table::TuneTable,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to compile for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CudaOptions {
     /// GPU architecture.
     pub arch: Arch,
     /// Whether kernels may multiply 16-bit floats on tensor cores, accumulating in f32. Packed weights need them.
     pub tensor_cores: bool,
+    /// Measurements that choose between tiles, before the shipped ones.
+    pub tune_tables: Vec<TuneTable>,
 }
 
 impl CudaOptions {
     /// Everything that an architecture has.
     pub fn new(arch: Arch) -> Self {
-        CudaOptions { arch, tensor_cores: true }
+        CudaOptions { arch, tensor_cores: true, tune_tables: Vec::new() }
     }
 }
 

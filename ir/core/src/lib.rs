@@ -7,12 +7,14 @@ pub mod artifact;
 pub mod cost;
 pub mod dtype;
 pub mod graph;
+pub mod kernel_module;
 pub mod layout;
 pub mod limits;
 pub mod literal;
 pub mod manifest;
 pub mod pack_format;
 pub mod problem;
+pub mod tune_table;
 pub mod types;
 pub mod weights;
 

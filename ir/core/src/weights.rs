@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Write},
+    io::{self, Seek, Write},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -282,53 +282,16 @@ pub struct WeightLayout<'a> {
 impl<'a> WeightLayout<'a> {
     /// Plans the file. `metadata` may hold any key but [`DTYPES_KEY`].
     pub fn new(tensors: &'a BTreeMap<String, Literal>, metadata: &BTreeMap<String, String>) -> Result<Self, WeightError> {
-        let bad = |name: &str, what: &str| WeightError::Tensor { path: PathBuf::new(), tensor: name.into(), what: what.into() };
         let mut order = Vec::with_capacity(tensors.len());
-        let mut named = BTreeMap::new();
         for (name, literal) in tensors {
-            let bytes = literal.ty().bytes().ok_or_else(|| bad(name, "its shape is dynamic or too large to store"))?;
-            if name == "__metadata__" || name.is_empty() || name.contains('\0') || name.len() > limits::NAME_BYTES {
-                return Err(bad(name, "this name cannot be stored; rename the tensor"));
-            }
-            if stored_dtype(literal.ty().dtype).is_none() {
-                named.insert(name.as_str(), literal.ty().dtype);
-            }
+            let bytes = literal.ty().bytes().unwrap_or(0);
             let rank = if bytes.is_multiple_of(ALIGNMENT) { 0 } else { 32 - literal.ty().dtype.bytes() };
             order.push((rank, name, literal, bytes));
         }
         order.sort_by_key(|&(rank, name, ..)| (rank, name));
-        let mut metadata = metadata.clone();
-        if !named.is_empty() {
-            metadata.insert(DTYPES_KEY.into(), json(&named)?);
-        }
-        let mut fields: Vec<String> = Vec::with_capacity(order.len() + 1);
-        if !metadata.is_empty() {
-            fields.push(format!("\"__metadata__\":{}", json(&metadata)?));
-        }
-        let mut offset = 0usize;
-        for &(_, name, literal, bytes) in &order {
-            let dtype = literal.ty().dtype;
-            let end = offset.checked_add(bytes).ok_or_else(|| bad(name, "the file would be too large"))?;
-            let mut shape = literal.ty().shape().unwrap_or_default();
-            if stored_dtype(dtype).is_none() && dtype.bytes() > 1 {
-                shape.push(dtype.bytes());
-            }
-            let entry = Entry { dtype: stored_dtype(dtype).unwrap_or("U8"), shape, data_offsets: (offset, end) };
-            fields.push(format!("{}:{}", json(name)?, json(&entry)?));
-            offset = end;
-        }
-        let mut text = format!("{{{}}}", fields.join(",")).into_bytes();
-        text.resize((text.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
-        if text.len() > limits::SAFETENSORS_HEADER_BYTES {
-            return Err(WeightError::Limit {
-                path: PathBuf::new(),
-                what: format!("header of {} bytes", text.len()),
-                limit: limits::SAFETENSORS_HEADER_BYTES,
-            });
-        }
-        let mut header = (text.len() as u64).to_le_bytes().to_vec();
-        header.extend(text);
-        Ok(WeightLayout { header, order: order.into_iter().map(|(_, _, literal, _)| literal).collect(), data_bytes: offset })
+        let listed: Vec<(&str, &TensorType)> = order.iter().map(|&(_, name, literal, _)| (name.as_str(), literal.ty())).collect();
+        let (header, data_bytes) = header(&listed, metadata)?;
+        Ok(WeightLayout { header, order: order.into_iter().map(|(_, _, literal, _)| literal).collect(), data_bytes })
     }
 
     /// Size of the file.
@@ -349,7 +312,46 @@ impl<'a> WeightLayout<'a> {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<String, WeightError> {
+/// The header of a file with these tensors in this order, and the bytes of their data.
+fn header(tensors: &[(&str, &TensorType)], metadata: &BTreeMap<String, String>) -> Result<(Vec<u8>, usize), WeightError> {
+    let bad = |name: &str, what: &str| WeightError::Tensor { path: PathBuf::new(), tensor: name.into(), what: what.into() };
+    let stored_apart = tensors.iter().filter(|(_, ty)| stored_dtype(ty.dtype).is_none());
+    let named: BTreeMap<&str, DType> = stored_apart.map(|(name, ty)| (*name, ty.dtype)).collect();
+    let mut metadata = metadata.clone();
+    if !named.is_empty() {
+        metadata.insert(DTYPES_KEY.into(), json(&named)?);
+    }
+    let mut fields: Vec<String> = Vec::with_capacity(tensors.len() + 1);
+    if !metadata.is_empty() {
+        fields.push(format!("\"__metadata__\":{}", json(&metadata)?));
+    }
+    let mut offset = 0usize;
+    for &(name, ty) in tensors {
+        if name == "__metadata__" || name.is_empty() || name.contains('\0') || name.len() > limits::NAME_BYTES {
+            return Err(bad(name, "this name cannot be stored; rename the tensor"));
+        }
+        let bytes = ty.bytes().ok_or_else(|| bad(name, "its shape is dynamic or too large to store"))?;
+        let end = offset.checked_add(bytes).ok_or_else(|| bad(name, "the file would be too large"))?;
+        let mut shape = ty.shape().unwrap_or_default();
+        if stored_dtype(ty.dtype).is_none() && ty.dtype.bytes() > 1 {
+            shape.push(ty.dtype.bytes());
+        }
+        let entry = Entry { dtype: stored_dtype(ty.dtype).unwrap_or("U8"), shape, data_offsets: (offset, end) };
+        fields.push(format!("{}:{}", json(name)?, json(&entry)?));
+        offset = end;
+    }
+    let mut text = format!("{{{}}}", fields.join(",")).into_bytes();
+    text.resize((text.len() + 8).next_multiple_of(ALIGNMENT) - 8, b' ');
+    if text.len() > limits::SAFETENSORS_HEADER_BYTES {
+        let what = format!("header of {} bytes", text.len());
+        return Err(WeightError::Limit { path: PathBuf::new(), what, limit: limits::SAFETENSORS_HEADER_BYTES });
+    }
+    let mut header = (text.len() as u64).to_le_bytes().to_vec();
+    header.extend(text);
+    Ok((header, offset))
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> Result<String, WeightError> {
     serde_json::to_string(value).map_err(|e| WeightError::Invalid { path: PathBuf::new(), what: e.to_string() })
 }
 
@@ -368,6 +370,38 @@ pub fn write(path: impl AsRef<Path>, tensors: &BTreeMap<String, Literal>, metada
     let path = path.as_ref();
     let layout = WeightLayout::new(tensors, metadata)?;
     write_atomically(path, |out| layout.write_to(out)).map_err(|source| WeightError::Io { path: path.into(), source })
+}
+
+/// As [`write`], for tensors whose bytes `body` makes while they are written: one after the other in the order of `tensors`, which must put
+/// larger elements before smaller ones for readers that want them aligned.
+///
+/// # Errors
+/// Names and types as in [`write`]; what `body` returns; a number of bytes other than the types say.
+pub fn write_streamed<E: From<WeightError>>(
+    path: impl AsRef<Path>,
+    tensors: &[(&str, &TensorType)],
+    metadata: &BTreeMap<String, String>,
+    body: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let path = path.as_ref();
+    let (header, data_bytes) = header(tensors, metadata)?;
+    let mut failed = None;
+    let written = write_atomically(path, |file| {
+        file.write_all(&header)?;
+        if let Err(e) = body(file) {
+            failed = Some(e);
+            return Err(io::Error::other("no data"));
+        }
+        match file.stream_position()? {
+            at if at == (header.len() + data_bytes) as u64 => Ok(()),
+            at => Err(io::Error::other(format!("{at} bytes were written where the header says {}", header.len() + data_bytes))),
+        }
+    });
+    match (written, failed) {
+        (Err(_), Some(e)) => Err(e),
+        (Err(source), None) => Err(WeightError::Io { path: path.into(), source }.into()),
+        (Ok(()), _) => Ok(()),
+    }
 }
 
 /// Writes a file through a temporary one beside it and a rename.

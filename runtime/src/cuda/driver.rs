@@ -147,6 +147,15 @@ impl DeviceMemory {
         // SAFETY: the caller's promise.
         driver("copy to the device", unsafe { result::memcpy_htod_sync(self.address + offset as u64, bytes) })
     }
+
+    /// Copies from the start of the memory and waits.
+    ///
+    /// # Safety
+    /// `bytes.len()` must not exceed the allocation.
+    pub(super) unsafe fn download(&self, bytes: &mut [u8]) -> Result<(), RuntimeError> {
+        // SAFETY: the caller's promise.
+        driver("copy from the device", unsafe { result::memcpy_dtoh_sync(bytes, self.address) })
+    }
 }
 
 impl Drop for DeviceMemory {

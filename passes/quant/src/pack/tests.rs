@@ -1,5 +1,6 @@
 use super::*;
-use icd_core::pack_format::KOrder;
+use half::f16;
+use icd_core::pack_format::{KOrder, TILE_K, TILE_N};
 
 struct Random(u64);
 impl Random {
@@ -114,4 +115,107 @@ fn eight_bit_elements_come_back_and_padding_is_zero() {
     }
     let w4 = w4(16, 128, 128, true, KOrder::Natural);
     assert_eq!(pack_w8(&w4, &[0; 2048]), Err(PackError::Kind("pack_w8")));
+}
+
+fn nibbles(codes: &[u8], n: usize) -> Vec<u8> {
+    codes.chunks(n).flat_map(|row| row.chunks(2).map(|p| p[0] | p.get(1).unwrap_or(&0) << 4)).collect()
+}
+
+#[test]
+fn codes_lie_where_the_format_says() {
+    for (n, k) in [(16, 128), (17, 129), (300, 140), (31, 1)] {
+        for k_order in [KOrder::Natural, KOrder::Lane16] {
+            let format = w4(n, k, 32, false, k_order);
+            let (codes, scales, zeros) = matrix(&format, (n + 13 * k) as u64);
+            let packed = pack_w4(&format, &codes, &scales, zeros.as_deref()).unwrap();
+            for i in 0..format.n_tiles() * TILE_N * format.k_tiles() * TILE_K {
+                let (at_n, at_k) = (i % (format.n_tiles() * TILE_N), i / (format.n_tiles() * TILE_N));
+                let (at, shift) = format.element_at(at_n, at_k);
+                let expected = if at_n < n && at_k < k { codes[at_k * n + at_n] } else { 8 };
+                assert_eq!(packed[at] >> shift & 15, expected, "{n} x {k}, n {at_n} k {at_k} {k_order:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_way_to_give_codes_packs_the_same() {
+    for (n, k) in [(1, 3), (15, 128), (40, 300), (257, 129), (512, 64)] {
+        let format = w4(n, k, 64, true, KOrder::Lane16);
+        let (codes, scales, _) = matrix(&format, (n * k) as u64);
+        let expected = pack_w4(&format, &codes, &scales, None).unwrap();
+        let signed: Vec<u8> = codes.iter().map(|c| c.wrapping_sub(8)).collect();
+        let pairs = nibbles(&codes, n);
+        let signed_pairs: Vec<u8> = nibbles(&signed.iter().map(|c| c & 15).collect::<Vec<_>>(), n);
+        let half_scales: Vec<u8> = scales.iter().flat_map(|s| f16::from_f32(*s).to_le_bytes()).collect();
+        for (bytes, width, signed) in
+            [(&signed, CodeWidth::Byte, true), (&pairs, CodeWidth::Nibble, false), (&signed_pairs, CodeWidth::Nibble, true)]
+        {
+            let scales = Floats::new(&half_scales, DType::F16).unwrap();
+            let weights = Weights::W4 { codes: Codes { bytes, width, signed }, scales, zeros: None };
+            assert_eq!(Packer::new(format, weights).unwrap().pack_all().unwrap(), expected, "{n} x {k} {width:?} {signed}");
+        }
+    }
+}
+
+#[test]
+fn strips_and_rows_may_be_taken_in_any_parts() {
+    let format = w4(400, 700, 64, false, KOrder::Natural);
+    let (codes, scales, zeros) = matrix(&format, 21);
+    let pairs = nibbles(&codes, format.n);
+    let scales = Floats::new(bytemuck::cast_slice(&scales), DType::F32).unwrap();
+    let given = Codes { bytes: &pairs, width: CodeWidth::Nibble, signed: false };
+    let packer = Packer::new(format, Weights::W4 { codes: given, scales, zeros: zeros.as_deref() }).unwrap();
+    let whole = packer.pack_all().unwrap();
+    for at_once in [1, 3, 16, 24] {
+        let mut parts = vec![0xaa; whole.len()];
+        for (i, part) in parts.chunks_mut(at_once * packer.strip_bytes()).enumerate() {
+            packer.pack(i * at_once..(i * at_once + at_once).min(format.n_tiles()), part).unwrap();
+        }
+        assert!(parts == whole, "{at_once}");
+    }
+    let unpacker = Unpacker::new(format, &whole).unwrap();
+    for at_once in [1, 2, 6] {
+        let mut rows = vec![0xaa; pairs.len()];
+        for (i, part) in rows.chunks_mut(at_once * TILE_K * unpacker.row_bytes()).enumerate() {
+            unpacker.rows(i * at_once..(i * at_once + at_once).min(format.k_tiles()), part).unwrap();
+        }
+        assert!(rows == pairs, "{at_once}");
+    }
+    assert!(matches!(packer.pack(0..26, &mut []), Err(PackError::Range { .. })));
+    assert!(matches!(packer.pack(0..1, &mut [0; 3]), Err(PackError::Length { .. })));
+    assert!(matches!(unpacker.rows(5..7, &mut []), Err(PackError::Range { .. })));
+    assert!(matches!(unpacker.scales(0..99, &mut [], None), Err(PackError::Range { .. })));
+}
+
+#[test]
+fn the_first_bad_value_is_named_for_any_number_of_threads() {
+    let format = w4(2000, 256, 128, false, KOrder::Lane16);
+    let (good, scales, zeros) = matrix(&format, 3);
+    let mut codes = good.clone();
+    let mut bad_zeros = zeros.clone().unwrap();
+    bad_zeros[2000 + 700] = 128;
+    codes[5 * 2000 + 1999] = 200;
+    codes[9 * 2000 + 1000] = 16;
+    for threads in [1, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let refused = pool.install(|| pack_w4(&format, &codes, &scales, zeros.as_deref()));
+        assert_eq!(refused, Err(PackError::Code { code: 16, k: 9, n: 1000 }));
+        let refused = pool.install(|| pack_w4(&format, &good, &scales, Some(&bad_zeros)));
+        assert_eq!(refused, Err(PackError::Zero { zero: 128, group: 1, n: 700 }));
+    }
+    let scales = Floats::new(&[0, 0x7c, 0, 0], DType::F16).unwrap();
+    let given = Codes { bytes: &[0x80], width: CodeWidth::Nibble, signed: false };
+    let packer = Packer::new(w4(2, 1, 128, true, KOrder::Lane16), Weights::W4 { codes: given, scales, zeros: None }).unwrap();
+    assert!(matches!(packer.pack_all(), Err(PackError::Scale { n: 0, .. })));
+    assert!(Floats::new(&[0; 3], DType::F16).is_err() && Floats::new(&[0; 8], DType::F64).is_err());
+}
+
+#[test]
+fn eight_bit_elements_pack_the_same_from_both_orientations() {
+    let format = PackFormat::new(33, 200, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, KOrder::Natural).unwrap();
+    let rows: Vec<u8> = (0..33 * 200).map(|i| (i * 77 + 5) as u8).collect();
+    let columns: Vec<u8> = (0..33 * 200).map(|i| rows[i % 200 * 33 + i / 200]).collect();
+    let packer = Packer::new(format, Weights::Elements { bytes: &columns, order: ElementOrder::Columns }).unwrap();
+    assert_eq!(packer.pack_all().unwrap(), pack_w8(&format, &rows).unwrap());
 }
