@@ -4,8 +4,10 @@
 #     scripts/fresh_machine.sh demo|test|... [ROOT]
 #
 # Needs root and the package debootstrap. Only the Rust toolchain is the host's (rustup's folder, mounted); cargo's downloads and builds, Python packages and Debian
-# packages are all fetched anew. ROOT (default /tmp/icd-fresh) is kept, so that a second target can follow; remove it with 'umount' of what is mounted in it first.
+# packages are all fetched anew. ROOT (default /tmp/icd-fresh) is kept, so that a second target can follow. What is mounted in it is mounted in a namespace of
+# this script's own and ends with it, so that ROOT can be removed afterwards without harm to the host's folders.
 set -euo pipefail
+[ "${ICD_OWN_MOUNTS:-}" = 1 ] || exec env ICD_OWN_MOUNTS=1 unshare --mount --propagation private "$0" "$@"
 cd "$(dirname "$0")/.."
 
 target=${1:?"usage: scripts/fresh_machine.sh TARGET [ROOT]"}
@@ -23,12 +25,10 @@ if [ ! -x "$root/usr/bin/apt-get" ]; then
   # Mirrors in use here may have certificates of their own.
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 fi
-for folder in proc dev; do
-  mkdir -p "$root/$folder"
-  mountpoint -q "$root/$folder" || mount --bind "/$folder" "$root/$folder"
-done
-mkdir -p "$root$toolchain"
-mountpoint -q "$root$toolchain" || mount --bind "$toolchain" "$root$toolchain"
+mkdir -p "$root/proc" "$root/dev" "$root$toolchain"
+mount -t proc proc "$root/proc"
+mount --bind /dev "$root/dev"
+mount -o bind,ro "$toolchain" "$root$toolchain"
 
 if [ -d "$root/root/icd" ]; then
   git -C "$root/root/icd" pull -q --ff-only
@@ -36,7 +36,7 @@ else
   git clone -q --no-hardlinks . "$root/root/icd"
   [ ! -d ../shared ] || mkdir -p "$root/root/shared"
 fi
-if [ -d ../shared ]; then mountpoint -q "$root/root/shared" || mount --bind ../shared "$root/root/shared"; fi
+if [ -d ../shared ]; then mount -o bind,ro ../shared "$root/root/shared"; fi
 
 start=$SECONDS
 status=0
