@@ -13,7 +13,6 @@ Masked and compacted compute the same function. Weights are made up, from a seed
 """
 
 import argparse
-import datetime
 import hashlib
 import json
 import pathlib
@@ -118,11 +117,7 @@ def record(out: pathlib.Path) -> None:
     """record.json: what the gate measured, without the single samples' timeline."""
     metrics = json.loads((out / "metrics.json").read_text())
     del metrics["measured"]["timeline"]
-    head = {
-        "title": "KV cache: eviction by mask beside compaction, one GPU, one run",
-        "date": datetime.date.today().isoformat(),
-        "command": "examples/kv_compaction/measure.sh target/release OUT_DIR",
-    }
+    head = {"title": "KV cache: eviction by mask beside compaction, one GPU, one run"}
     (out / "record.json").write_text(json.dumps(head | metrics, indent=1) + "\n")
 
 

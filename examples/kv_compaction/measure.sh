@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures eviction by mask and by compaction on the GPU of this machine, as arms of a gate: measure.sh BIN_DIR OUT_DIR [GATE_OPTIONS…]
 # BIN_DIR holds icd-opt and icd-run. OUT_DIR gets the programs, their artifacts, and the gate's metrics.json, metrics.csv and report.html.
-# Without hardware counters: Nsight Compute takes hours for the thousands of kernels of one call.
+# Without hardware counters: Nsight Compute is slow for the thousands of kernels of one call.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(realpath "$1") out=$2

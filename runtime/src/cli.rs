@@ -15,7 +15,7 @@ use crate::{
     report::{self, Report},
     tensors,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use icd_core::artifact::Artifact;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -55,28 +55,11 @@ enum Command {
     Tune(tune::TuneArgs),
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum BackendName {
-    Cpu,
-    Cuda,
-    Auto,
-}
-
-impl From<BackendName> for Backend {
-    fn from(name: BackendName) -> Self {
-        match name {
-            BackendName::Cpu => Backend::Cpu,
-            BackendName::Cuda => Backend::Cuda,
-            BackendName::Auto => Backend::Auto,
-        }
-    }
-}
-
 #[derive(Args)]
 struct DeviceArgs {
     /// Where to run; auto takes CUDA if the artifact has code for the device that is there
     #[arg(long, value_enum, default_value = "auto")]
-    backend: BackendName,
+    backend: Backend,
     /// CPU threads; 0 for one a core
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1024))]
     threads: u32,
@@ -183,7 +166,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
 
 impl DeviceArgs {
     fn load(&self, artifact: &Artifact) -> Result<Session, Failure> {
-        Ok(Session::load(artifact, self.backend.into(), self.threads as usize)?)
+        Ok(Session::load(artifact, self.backend, self.threads as usize)?)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod machine;
 mod memory;
 mod random;
+pub mod record;
 pub mod report;
 pub mod schedule;
 mod session;

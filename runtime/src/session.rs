@@ -6,19 +6,23 @@ use crate::{
     cuda::{CudaProgram, DeviceInfo},
     schedule,
 };
+use clap::ValueEnum;
 use icd_core::{
     artifact::Artifact,
     manifest::{Program, Target, TensorSpec},
 };
+use serde::{Deserialize, Serialize};
 
 /// Where to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// Native code on the CPU.
     Cpu,
     /// A CUDA device.
     Cuda,
     /// CUDA if the artifact has a program for the device that is there, else the CPU.
+    #[default]
     Auto,
 }
 

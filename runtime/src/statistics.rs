@@ -40,6 +40,15 @@ impl Summary {
     }
 }
 
+/// Cosine of two vectors; NaN when their lengths differ or one is zero.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    if a.len() != b.len() {
+        return f64::NAN;
+    }
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| f64::from(*p) * f64::from(*q)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Summary;

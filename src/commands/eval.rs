@@ -14,7 +14,7 @@ use icd_core::manifest::{Target, TensorSpec};
 use icd_core::weights::WeightFile;
 use icd_runtime::machine::Machine;
 use icd_runtime::report::{Bars, Cell, Chart, Column, Report, Table, write_file};
-use icd_runtime::statistics::Summary;
+use icd_runtime::statistics::{Summary, cosine};
 use icd_runtime::{Backend, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -178,15 +178,6 @@ fn evaluate(path: &Path, args: &EmbeddingsArgs, sentences: &[&str], reference: &
         top1: agreement(&embedded, reference, 1),
         ptx: ptx.collect(),
     })
-}
-
-/// Cosine of two vectors; NaN when their lengths differ.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    if a.len() != b.len() {
-        return f64::NAN;
-    }
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| f64::from(*p) * f64::from(*q)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// Share of each vector's `count` nearest by `theirs` that are among its `count` nearest by `ours`.

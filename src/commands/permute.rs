@@ -8,10 +8,11 @@ use icd_permute::objective::two_four::kept_two_four;
 use icd_permute::solver::{order::order, tiles::tiles, two_four, warm};
 use icd_permute::{Matrix, Permutation, read_edge_list, read_matrix};
 use icd_runtime::machine::Machine;
+use icd_runtime::record;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Most threads that may be asked for.
 const MAX_THREADS: usize = 256;
@@ -122,8 +123,8 @@ pub fn run(args: &PermuteArgs) -> anyhow::Result<i32> {
     outcome.file = args.graph.file_name().unwrap_or_default().to_string_lossy().into_owned();
     outcome.channels = found.len();
     outcome.threads = args.threads;
-    outcome.date = today();
-    outcome.command = command_line();
+    outcome.date = record::today();
+    outcome.command = record::command_line();
     outcome.machine = Some(Machine::read(None));
     if let Some(path) = &args.out {
         let text: String = found.order().iter().map(|c| format!("{c}\n")).collect();
@@ -239,21 +240,4 @@ fn print(args: &PermuteArgs, outcome: &Outcome) -> anyhow::Result<()> {
         writeln!(out, "2:4 keeps {:.3} of {:.3} (before: {:.3})", m.kept, m.total, m.kept_before)?;
     }
     Ok(())
-}
-
-/// The command as typed, paths cut to their last part.
-fn command_line() -> String {
-    let short = |a: String| if a.contains('/') { a.rsplit('/').next().unwrap_or_default().to_string() } else { a };
-    std::env::args().map(short).collect::<Vec<_>>().join(" ")
-}
-
-/// The date in UTC (days to civil date: Hinnant, chrono-compatible low-level date algorithms).
-fn today() -> String {
-    let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() / 86400) as i64 + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (month, day) = (if month < 10 { month + 3 } else { month - 9 }, day - (153 * month + 2) / 5 + 1);
-    format!("{:04}-{month:02}-{day:02}", year + era * 400 + i64::from(month <= 2))
 }

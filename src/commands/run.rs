@@ -52,7 +52,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<i32> {
         return Ok(crate::opt::EXIT_OK);
     }
     let options = Options {
-        backend: config.machine.backend.into(),
+        backend: config.machine.backend,
         threads: config.machine.threads,
         epochs: config.gate.epochs,
         rounds: config.gate.rounds,

@@ -1,5 +1,6 @@
 //! The configuration of a run, in TOML.
 
+use icd_runtime::Backend;
 use icd_runtime::gate::{Score, Targets};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -90,29 +91,6 @@ impl Default for Pipeline {
     }
 }
 
-/// Where arms run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BackendName {
-    /// Native code.
-    Cpu,
-    /// CUDA.
-    Cuda,
-    /// CUDA where there is a device, else the CPU.
-    #[default]
-    Auto,
-}
-
-impl From<BackendName> for icd_runtime::Backend {
-    fn from(name: BackendName) -> Self {
-        match name {
-            BackendName::Cpu => icd_runtime::Backend::Cpu,
-            BackendName::Cuda => icd_runtime::Backend::Cuda,
-            BackendName::Auto => icd_runtime::Backend::Auto,
-        }
-    }
-}
-
 /// What is compiled for, and what runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -120,14 +98,14 @@ pub struct Machine {
     /// `--targets` of `icd-opt`.
     pub targets: Vec<String>,
     /// Where this run measures.
-    pub backend: BackendName,
+    pub backend: Backend,
     /// CPU threads; 0 for one a core.
     pub threads: usize,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Machine { targets: vec!["cpu".into(), "sm_90a".into()], backend: BackendName::Auto, threads: 0 }
+        Machine { targets: vec!["cpu".into(), "sm_90a".into()], backend: Backend::Auto, threads: 0 }
     }
 }
 

@@ -88,7 +88,7 @@ fn compare(config: &Config, plan: &Plan, folder: &Path, state: &Compiled, candid
     };
     let pair = Plan { arms: vec![arm(Role::Dense, state)?, arm(Role::Repermuted, candidate)?], ..plan.clone() };
     let options = Options {
-        backend: config.machine.backend.into(),
+        backend: config.machine.backend,
         threads: config.machine.threads,
         epochs: EPOCHS,
         rounds: ROUNDS,

@@ -483,7 +483,7 @@ impl<'a> Lowering<'a> {
             steps.push(step);
             activations = narrow;
         }
-        let kind = if packed { "w4" } else { "w16" };
+        let kind = if weight == WeightFormat::Dense { "w16" } else { "w4" };
         let label = format!("dot {m}x{depth}x{n} {kind}{}", dot::describe(&g.epilogue));
         let moved = self.buffers.get(weights).map_or(0, |b| b.bytes)
             + m * depth * act.bytes()

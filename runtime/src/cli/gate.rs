@@ -42,7 +42,7 @@ impl From<GateError> for Failure {
 pub(super) fn gate(folder: &Path, args: &GateArgs) -> Result<(), Failure> {
     let plan = Plan::read(folder)?;
     let options = Options {
-        backend: args.device.backend.into(),
+        backend: args.device.backend,
         threads: args.device.threads as usize,
         epochs: args.epochs as usize,
         rounds: args.rounds as usize,

@@ -1,7 +1,10 @@
 //! Measures the arms one after another, round after round.
 
 use super::{Arm, GateError, Plan, Role, Samples, Traffic, counters, quality};
-use crate::{AlignedBytes, Backend, RuntimeError, Session, cuda::DeviceInfo, energy::EnergyMeter, machine::Machine, tensors};
+use crate::{
+    AlignedBytes, Backend, RuntimeError, Session, cuda::DeviceInfo, energy::EnergyMeter, machine::Machine, schedule::StepDescription,
+    tensors,
+};
 use icd_core::artifact::Artifact;
 use serde::Serialize;
 use std::{
@@ -61,7 +64,7 @@ pub struct ArmData {
     pub scores: Result<Vec<f64>, String>,
     /// L2 and DRAM traffic of a call, or why not.
     pub traffic: Result<Traffic, String>,
-    /// Bytes that the steps of a call must read and write at least, from the schedule.
+    /// Bytes that the steps of a call must read and write at least, from the schedule, as often as they run.
     pub schedule_bytes: u64,
     /// Floating-point operations of a call, from the schedule.
     pub schedule_flops: u64,
@@ -90,28 +93,30 @@ pub struct Measured {
 /// An artifact cannot be loaded or run, arms differ in their signature, or held-out data does not fit.
 pub fn measure(plan: &Plan, folder: &Path, options: &Options, step: &mut dyn FnMut(usize, usize)) -> Result<Measured, GateError> {
     let artifacts = plan.arms.iter().map(|arm| open(folder, arm)).collect::<Result<Vec<_>, _>>()?;
+    let samples = match (&plan.inputs, artifacts.first()) {
+        (Some(path), Some(first)) => Some(Samples::read(&folder.join(path), &first.manifest().inputs)?),
+        _ => None,
+    };
     let mut arms: Vec<ArmData> = Vec::with_capacity(artifacts.len());
     let mut backend = "cpu";
     let mut device = None;
     for (arm, artifact) in plan.arms.iter().zip(&artifacts) {
         same_signature(artifact, artifacts.first())?;
-        let mut session = load(artifact, options)?;
+        let mut running = Running::load(artifact, samples.as_ref(), options)?;
+        let (schedule_bytes, schedule_flops) = running.work().map_err(|source| failed(artifact, source))?;
+        let session = &mut running.session;
         (backend, device) = (session.backend(), session.device());
         arms.push(ArmData {
             arm: arm.clone(),
             artifact_bytes: artifact.file_bytes(),
             nanoseconds: Vec::new(),
             joules: Ok(Vec::new()),
-            scores: quality::scores(plan, folder, &mut session)?,
+            scores: quality::scores(plan, folder, session)?,
             traffic: if options.counters { counters::traffic(artifact, session.device().is_some()) } else { Err("not asked for".into()) },
-            schedule_bytes: session.steps().iter().map(|s| s.bytes).sum(),
-            schedule_flops: session.steps().iter().map(|s| s.flops).sum(),
+            schedule_bytes,
+            schedule_flops,
         });
     }
-    let samples = match (&plan.inputs, artifacts.first()) {
-        (Some(path), Some(first)) => Some(Samples::read(&folder.join(path), &first.manifest().inputs)?),
-        _ => None,
-    };
     let mut clock = Clock { started: Instant::now(), calls: 0, timeline: Vec::new() };
     let all = options.epochs * options.rounds * arms.len();
     for epoch in 0..options.epochs {
@@ -203,6 +208,15 @@ impl Running {
         };
         let (inputs, outputs) = prepared().map_err(|source| failed(artifact, source))?;
         Ok(Running { session, inputs, outputs })
+    }
+
+    /// Bytes and operations of the steps of a call, each as often as it runs.
+    fn work(&mut self) -> Result<(u64, u64), RuntimeError> {
+        let inputs: Vec<&[u8]> = self.inputs.iter().map(|b| &b[..]).collect();
+        let mut outputs: Vec<&mut [u8]> = self.outputs.iter_mut().map(|b| &mut b[..]).collect();
+        let times = self.session.profile(&inputs, &mut outputs)?;
+        let sum = |of: fn(&StepDescription) -> u64| self.session.steps().iter().zip(&times).map(|(s, t)| of(s) * t.calls).sum();
+        Ok((sum(|s| s.bytes), sum(|s| s.flops)))
     }
 
     /// Nanoseconds a call, over `calls` back to back.

@@ -1,7 +1,7 @@
 //! How near an arm's outputs are to those of the original program.
 
 use super::{GateError, Plan, Score};
-use crate::{RuntimeError, Session};
+use crate::{RuntimeError, Session, statistics::cosine};
 use icd_core::{Literal, manifest::TensorSpec, weights::WeightFile};
 use std::path::Path;
 
@@ -99,7 +99,8 @@ fn score(score: Score, spec: &TensorSpec, given: &[u8], expected: &[u8]) -> Opti
     let values = |bytes: &[u8]| Literal::from_bytes(ty.clone(), bytes).ok().filter(|_| spec.dtype.is_float())?.to_f32();
     let (given, expected) = (values(given)?, values(expected)?);
     Some(match score {
-        Score::Cosine => cosine(&given, &expected),
+        Score::Cosine if given == expected => 1.0,
+        Score::Cosine => Some(cosine(&given, &expected)).filter(|c| !c.is_nan()).unwrap_or(0.0),
         Score::Top1 => {
             let last = spec.shape.last().copied().unwrap_or(1).max(1);
             let rows = given.chunks(last).zip(expected.chunks(last));
@@ -107,17 +108,6 @@ fn score(score: Score, spec: &TensorSpec, given: &[u8], expected: &[u8]) -> Opti
             hits as f64 / rows.len().max(1) as f64
         }
     })
-}
-
-/// Cosine of two vectors of one length; 1 of two zero vectors, 0 where a number is NaN.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(p, q)| f64::from(*p) * f64::from(*q)).sum::<f64>();
-    let (aa, bb) = (dot(a, a), dot(b, b));
-    if aa == 0.0 && bb == 0.0 {
-        return 1.0;
-    }
-    let cosine = dot(a, b) / (aa * bb).sqrt();
-    if cosine.is_nan() { 0.0 } else { cosine }
 }
 
 /// Index of the largest entry, the first of equals; `None` where one is NaN.

@@ -2,6 +2,7 @@
 
 use super::{ArmData, Judgement, Measured, Plan};
 use crate::{
+    record,
     report::{Bars, Cell, Chart, Column, Lines, Report, ReportError, Series, Table, write_file},
     statistics::Summary,
 };
@@ -14,7 +15,8 @@ use std::{collections::BTreeSet, path::Path};
 /// The file system refuses.
 pub fn write(folder: &Path, plan: &Plan, measured: &Measured, judgement: &Judgement) -> Result<Report, ReportError> {
     let report = report(plan, measured, judgement);
-    let all = json!({ "model": plan.model, "targets": plan.targets, "score": plan.score, "measured": measured, "judgement": judgement });
+    let (command, date) = (record::command_line(), record::today());
+    let all = json!({ "command": command, "date": date, "model": plan.model, "targets": plan.targets, "score": plan.score, "measured": measured, "judgement": judgement });
     write_file(&folder.join("metrics.json"), &format!("{all:#}\n"))?;
     write_file(&folder.join("metrics.csv"), &report.to_csv()?)?;
     write_file(&folder.join("report.html"), &report.to_html()?)?;
