@@ -118,6 +118,18 @@ fn exported_models_move_nothing_and_permute() {
     }
 }
 
+/// A vision transformer: patches, class token and merged projections leave nothing to move between its linear layers.
+#[test]
+fn a_vision_transformer_moves_nothing() {
+    let mut module = import(&repository().join("tests/data/programs/vision_transformer.mlir"));
+    run_passes(&mut module, &[("icd-simplify", "")]);
+    let before = icd_passes::Movement::of(&module.funcs[0]);
+    run_passes(&mut module, &[("icd-egraph", ""), ("icd-fuse", "")]);
+    let after = icd_passes::Movement::of(&module.funcs[0]);
+    assert!(before.ops >= 9 && after.linears == 10, "{before:?} {after:?}");
+    assert_eq!(after.ops, 0, "{after:?}: {}", outline(&module).join(" "));
+}
+
 /// MiniLM, where `make demo` has exported it: the kernels that a layer becomes, and embeddings beside the fp32 reference.
 #[test]
 fn minilm_becomes_five_kernels_a_layer() {

@@ -325,6 +325,31 @@ def random_bits(key):
     return jax.random.bits(jax.random.wrap_key_data(key, impl="threefry2x32"), (5, 3), jnp.uint32)
 
 
+@program(normal(2, 12, 12, 3))
+def vision_transformer(images):
+    """Patches of 4 × 4, a class token, two pre-norm layers with merged projections, and a head; weights are constants of the program."""
+    weights, hidden, heads, patch = np.random.default_rng(7), 24, 3, 4
+
+    def weight(*shape):
+        return jnp.asarray((weights.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32))
+
+    def norm(x):
+        centred = x - x.mean(-1, keepdims=True)
+        return centred * lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-6) * weight(hidden) + weight(hidden)
+
+    batch, side, _, colours = images.shape
+    grid = side // patch
+    x = images.reshape(batch, grid, patch, grid, patch, colours).transpose(0, 1, 3, 2, 4, 5).reshape(batch, grid * grid, patch * patch * colours)
+    x = x @ weight(patch * patch * colours, hidden) + weight(hidden)
+    x = jnp.concatenate([jnp.broadcast_to(weight(1, 1, hidden), (batch, 1, hidden)), x], axis=1) + weight(1, grid * grid + 1, hidden)
+    for _ in range(2):
+        q, k, v = jnp.split((norm(x) @ weight(hidden, 3 * hidden) + weight(3 * hidden)).reshape(batch, -1, 3 * heads, hidden // heads), 3, axis=2)
+        p = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.float32((hidden // heads) ** 0.5), axis=-1)
+        x = x + jnp.einsum("bhqk,bkhd->bqhd", p, v).reshape(x.shape) @ weight(hidden, hidden) + weight(hidden)
+        x = x + jax.nn.gelu(norm(x) @ weight(hidden, 4 * hidden) + weight(4 * hidden), approximate=False) @ weight(4 * hidden, hidden) + weight(hidden)
+    return norm(x)[:, 0] @ weight(hidden, 10)
+
+
 def main() -> None:
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests" / "data" / "programs"
     out.mkdir(parents=True, exist_ok=True)
