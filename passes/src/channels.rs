@@ -20,6 +20,7 @@ mod forest;
 mod linker;
 pub(crate) mod product;
 mod rules;
+pub(crate) mod shrink;
 mod uniform;
 
 #[cfg(test)]

@@ -14,12 +14,15 @@
 //!
 //! *When it fires*: (maps) on explicit permutations of a free space, those of most bytes first; where readers of a space want different orders one of
 //! them can have its own. (two-four) On spaces whose readers `icd-sparsify` has pruned: a new search on the weights as they were before, from the order
-//! that they have; if more magnitude survives, these weights are pruned again from there, with the same options.
+//! that they have; if more magnitude survives, these weights are pruned again from there, with the same options. (channels) On free spaces with channels that
+//! every product multiplies by 0: those that count move together and the others leave all tensors, weights and activations alike.
 //!
-//! *What it never does*: leave a map unexplained (each that stays is reported with its bytes and the reason); accept an order that keeps less.
+//! *What it never does*: leave a map unexplained (each that stays is reported with its bytes and the reason); accept an order that keeps less; drop a channel whose
+//! value could reach a result by another way than these products. A product of 0 with an infinity or NaN is dropped with its channel.
 //!
 //! *Cost*: one analysis a map that vanishes; that of the search and of pruning for what is pruned again.
 
+mod dropped;
 mod maps;
 mod pruned;
 
@@ -32,6 +35,7 @@ choice! {
         Auto "auto" "All of it.",
         Maps "maps" "Explicit permutations.",
         TwoFour "two-four" "Pruned weights.",
+        Channels "channels" "Channels that nothing reads any more.",
     }
 }
 
@@ -48,6 +52,9 @@ impl Pass for Repermute {
             remove_dead(func);
             if wants(After::TwoFour) {
                 pruned::run(func, self.options.steps, cx)?;
+            }
+            if wants(After::Channels) {
+                dropped::run(func, cx)?;
             }
             if wants(After::Maps) {
                 maps::run(func, cx)?;

@@ -11,12 +11,17 @@
 //! %y = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0]
 //! ```
 //!
+//! With `pattern=channels`, whole channels of hidden layers go: rows of weights become 0 in all products that read them, the same in every column.
+//! `icd-repermute` then drops them.
+//!
 //! *When it fires*: on every `dot_general` without batch dimensions and with a constant float weight of at least `min-elems` elements.
 //!
 //! *What it never does*: touch weights that a gather reads or that several products read in different ways, or weights named in `skip`. `wanda` and
 //! `sparsegpt` need statistics of the activations; without them they fail rather than do something else.
 //!
 //! *Cost*: linear in the size of the weights (magnitude, Wanda); that of factoring a Hessian for each product (SparseGPT).
+
+mod channels;
 
 use crate::{
     Pass, PassContext, PassError, RemarkKind, SparsifyOptions,
@@ -38,6 +43,7 @@ choice! {
         TwoFour "2:4" "Two of four neighbouring input channels.",
         FourEight "4:8" "Four of eight.",
         OneFour "1:4" "One of four.",
+        Channels "channels" "Whole channels of hidden layers; keep says how many.",
     }
 }
 
@@ -51,11 +57,23 @@ choice! {
 }
 
 impl SparsePattern {
-    fn pattern(self) -> (Pattern, &'static str) {
+    /// The pattern inside of groups, and what it is called in names; `None` for whole channels.
+    fn grouped(self) -> Option<(Pattern, &'static str)> {
         match self {
-            SparsePattern::TwoFour => (Pattern::NofM { keep: 2, of: 4 }, "2of4"),
-            SparsePattern::FourEight => (Pattern::NofM { keep: 4, of: 8 }, "4of8"),
-            SparsePattern::OneFour => (Pattern::NofM { keep: 1, of: 4 }, "1of4"),
+            SparsePattern::TwoFour => Some((Pattern::NofM { keep: 2, of: 4 }, "2of4")),
+            SparsePattern::FourEight => Some((Pattern::NofM { keep: 4, of: 8 }, "4of8")),
+            SparsePattern::OneFour => Some((Pattern::NofM { keep: 1, of: 4 }, "1of4")),
+            SparsePattern::Channels => None,
+        }
+    }
+}
+
+impl PruneMethod {
+    fn sparsifier(self, sweeps: usize) -> Sparsifier {
+        match self {
+            PruneMethod::Magnitude => Sparsifier::Magnitude,
+            PruneMethod::Wanda => Sparsifier::Wanda,
+            PruneMethod::SparseGpt => Sparsifier::SparseGpt { damping: 0.01, sweeps },
         }
     }
 }
@@ -69,6 +87,10 @@ pub struct Sparsify {
 impl Pass for Sparsify {
     fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {
         for func in &mut module.funcs {
+            if self.options.pattern == SparsePattern::Channels {
+                channels::run(func, &self.options, cx)?;
+                continue;
+            }
             let channels = Channels::of(func);
             let products = products(func, &channels);
             let shared = shared(func, &products);
@@ -118,16 +140,14 @@ pub(crate) fn prune(func: &mut Func, p: &Product, options: &SparsifyOptions, cx:
         missed(func, p, cx, &format!("{} weights are not supported", p.weight.literal.ty().dtype));
         return Ok(None);
     };
-    let method = match options.method {
-        PruneMethod::Magnitude => Sparsifier::Magnitude,
-        PruneMethod::Wanda => Sparsifier::Wanda,
-        PruneMethod::SparseGpt => Sparsifier::SparseGpt { damping: 0.01, sweeps: options.sweeps },
-    };
-    let (pattern, suffix) = options.pattern.pattern();
+    let Some((pattern, suffix)) = options.pattern.grouped() else { return Ok(None) };
     let statistics = cx.knowledge.statistics(&p.weight.literal).cloned();
     let matrix = Matrix { k: p.k, n: p.n, data: &data };
-    let sparse =
-        method.sparsify(matrix, pattern, statistics.as_deref()).map_err(|source| PassError::Prune { weight: p.name().into(), source })?;
+    let sparse = options
+        .method
+        .sparsifier(options.sweeps)
+        .sparsify(matrix, pattern, statistics.as_deref())
+        .map_err(|source| PassError::Prune { weight: p.name().into(), source })?;
     let sum = |w: &[f32]| w.iter().map(|v| f64::from(v.abs())).sum::<f64>();
     let kept: f64 = data.iter().zip(&sparse.kept).filter(|(_, kept)| **kept).map(|(v, _)| f64::from(v.abs())).sum();
     cx.row(

@@ -119,6 +119,7 @@ passes! {
     sparsify::Sparsify(SparsifyOptions) => "icd-sparsify", "prune the constant weights of matrix products in a pattern along the input channels", {
         pattern: SparsePattern = SparsePattern::TwoFour, "which weights may stay";
         method: PruneMethod = PruneMethod::Magnitude, "how they are chosen; wanda and sparsegpt need icd-calibrate before";
+        keep: usize = 50, "pattern=channels: per cent of a hidden layer's channels that stay, rounded up to whole tiles of 64";
         sweeps: usize = 3, "rounds of descent of sparsegpt";
         min_elems: usize = 4096, "leave smaller weights alone";
         skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";

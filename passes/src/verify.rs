@@ -1,6 +1,9 @@
 //! Structural check of a module: every use sees its definition, every value has one, and the shapes that passes rely on agree.
 
-use icd_core::graph::{Func, Module, Op, OpKind, Region, ValueId};
+use icd_core::{
+    graph::{Func, Module, Op, OpKind, Region, ValueId},
+    types::DYNAMIC,
+};
 
 /// A module breaks a rule of the graph IR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +116,33 @@ impl Check<'_> {
                         && r != s
                     {
                         return self.fail(name, format!("operand of shape {s:?}, result of shape {r:?}"));
+                    }
+                }
+            }
+            OpKind::Select | OpKind::Clamp => {
+                let Some(r) = result.and_then(|r| r.shape()).filter(|r| !r.is_empty()) else { return Ok(()) };
+                let differs = |s: &Vec<usize>| !s.is_empty() && *s != r;
+                if let Some(s) = op.operands.iter().filter_map(tensor).filter_map(|t| t.shape()).find(differs) {
+                    return self.fail(name, format!("operand of shape {s:?}, result of shape {r:?}"));
+                }
+            }
+            OpKind::DotGeneral(dot) => {
+                let [Some(a), Some(b)] = [0, 1].map(|i| op.operands.get(i).and_then(tensor)) else { return Ok(()) };
+                let d = &dot.dims;
+                let pairs = d.lhs_contract.iter().zip(&d.rhs_contract).chain(d.lhs_batch.iter().zip(&d.rhs_batch));
+                for (&l, &r) in pairs {
+                    let (l, r) = (a.dims.get(l), b.dims.get(r));
+                    if l != r && l.min(r) != Some(&DYNAMIC) {
+                        return self.fail(name, format!("{a} and {b} differ along dimensions that go together"));
+                    }
+                }
+            }
+            OpKind::BroadcastInDim { dims } => {
+                let (Some(a), Some(b)) = (op.operands.first().and_then(tensor), result) else { return Ok(()) };
+                for (&size, &to) in a.dims.iter().zip(dims) {
+                    let target = b.dims.get(to).copied();
+                    if size != 1 && Some(size) != target && size != DYNAMIC && target != Some(DYNAMIC) {
+                        return self.fail(name, format!("{a} does not broadcast along {dims:?} to {b}"));
                     }
                 }
             }

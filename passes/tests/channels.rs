@@ -260,3 +260,26 @@ fn nothing_moves_between_frozen_linear_layers() {
         assert_eq!((after.ops, slices), (steps, steps), "{name}: {after:?}\n{}", m.funcs[0]);
     }
 }
+
+/// Channels that pruning silenced leave: smaller tensors, the same results.
+#[test]
+fn channels_that_nothing_reads_are_dropped() {
+    let wide = encoder(9, 2, 5, 2, 64, 2, false);
+    for (name, module) in [("encoder", wide), ("encoder, einsum", encoder(4, 1, 4, 3, 32, 2, true)), ("llama", llama(5, 4, 2, 32, 2))] {
+        let prune = [("icd-simplify", ""), ("icd-sparsify", "pattern=channels keep=25 min-elems=16")];
+        let mut silenced = module.clone();
+        let cx = run_passes(&mut silenced, &prune);
+        let gone = counter(&cx, "icd-sparsify", "channels_pruned");
+        assert!(gone > 0, "{name}: {:?}", cx.remarks);
+        let mut smaller = silenced.clone();
+        let cx = run_passes(&mut smaller, &[("icd-repermute", ""), ("icd-simplify", "")]);
+        assert_eq!(counter(&cx, "icd-repermute", "channels_dropped"), gone, "{name}: {:?}", rows(&cx, "icd-repermute", "silent_channels"));
+        let elems = |m: &Module| constants(m).iter().filter(|l| !l.is_splat()).map(|l| l.elems()).sum::<usize>();
+        assert!(elems(&smaller) < elems(&silenced), "{name}");
+        for seed in 0..3 {
+            let inputs = arguments(&module, seed);
+            let d = difference(&evaluate(&smaller, &inputs), &evaluate(&silenced, &inputs));
+            assert!(d <= 5e-6, "{name}: dropping changed results by {d}\n{}", smaller.funcs[0]);
+        }
+    }
+}

@@ -23,6 +23,7 @@ mod retarget;
 mod rtn;
 mod smoothquant;
 mod sparse24;
+mod structured;
 #[cfg(test)]
 mod testing;
 mod vptq;
@@ -41,4 +42,5 @@ pub use retarget::retarget;
 pub use rtn::Rtn;
 pub use smoothquant::Smoothing;
 pub use sparse24::{Pattern, Sparse, Sparsifier};
+pub use structured::{Pruned, Reader, prune_channels};
 pub use vptq::{VectorBook, VectorQuantized, Vptq};

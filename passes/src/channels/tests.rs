@@ -2,6 +2,8 @@
 //!
 //! Values are small integers, infinities and NaN, so sums of any order are equal bit by bit.
 
+mod shrink;
+
 use super::{
     Channels, Expr, Space,
     cut::{self, Cut},
