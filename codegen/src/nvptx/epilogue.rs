@@ -5,7 +5,6 @@
 
 use super::view::Defs;
 use icd_core::{
-    Literal,
     graph::{Binary, Direction, Func, Op, OpKind, Unary, ValueId},
     problem::Activation,
 };
@@ -147,18 +146,13 @@ impl<'a> Chain<'a> {
         }
         let op = self.defs.get(v)?;
         if let OpKind::Constant(literal) = &op.kind {
-            return splat(literal);
+            return literal.splat_f32().map(f64::from);
         }
         let args: Vec<f64> = op.operands.iter().map(|&o| self.evaluate(o, known)).collect::<Option<_>>()?;
         let value = scalar(&op.kind, &args)?;
         known.insert(v, value);
         Some(value)
     }
-}
-
-fn splat(literal: &Literal) -> Option<f64> {
-    literal.as_splat()?;
-    literal.to_f32()?.first().map(|x| f64::from(*x))
 }
 
 /// The activations of [`Activation`] in f64.

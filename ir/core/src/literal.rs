@@ -144,11 +144,22 @@ impl Literal {
     /// Elements as `f32`, splats expanded; `None` unless a float, integer or bool type whose values `f32` is used for
     /// (f64 and 64-bit integers round).
     pub fn to_f32(&self) -> Option<Vec<f32>> {
+        let stored = self.stored_f32()?;
+        Some(if self.splat { vec![stored.first().copied()?; self.elems()] } else { stored })
+    }
+
+    /// The element that all elements are equal to, as [`Literal::to_f32`] gives it, whatever the size; `None` if not a splat.
+    pub fn splat_f32(&self) -> Option<f32> {
+        self.as_splat()?;
+        self.stored_f32()?.first().copied()
+    }
+
+    fn stored_f32(&self) -> Option<Vec<f32>> {
         let bytes = self.stored_bytes();
         fn cast<T: Pod>(bytes: &[u8], f: impl Fn(T) -> f32) -> Vec<f32> {
             bytes.chunks_exact(size_of::<T>()).map(|c| f(bytemuck::pod_read_unaligned(c))).collect()
         }
-        let out = match self.ty.dtype {
+        Some(match self.ty.dtype {
             DType::F32 => cast::<f32>(bytes, |v| v),
             DType::F64 => cast::<f64>(bytes, |v| v as f32),
             DType::F16 => cast::<half::f16>(bytes, half::f16::to_f32),
@@ -162,8 +173,7 @@ impl Literal {
             DType::I64 => cast::<i64>(bytes, |v| v as f32),
             DType::U64 => cast::<u64>(bytes, |v| v as f32),
             _ => return None,
-        };
-        Some(if self.splat { vec![out.first().copied()?; self.elems()] } else { out })
+        })
     }
 }
 

@@ -34,7 +34,7 @@ fn combined(func: &Func, op: &Op, defs: &Defs) -> Result<Option<Literal>, PassEr
         }
         (OpKind::Binary(Binary::Multiply), &[a, b]) => {
             let (w, factor) = if b.as_splat().is_some() { (a, b) } else { (b, a) };
-            let (Some(s), Some(bytes)) = (factor.to_f32().and_then(|v| v.first().copied()), factor.as_splat()) else { return Ok(None) };
+            let (Some(s), Some(bytes)) = (factor.splat_f32(), factor.as_splat()) else { return Ok(None) };
             scaled(w, |_| Some(s), ty)?.map(|l| named(l, &[w], &digest("scaled", bytes.to_vec())))
         }
         _ => None,
