@@ -1,6 +1,6 @@
 """A BERT-base shape (12 layers, hidden 768, 12 heads) with made-up weights, for timing compiled artifacts beside XLA.
 
-    python examples/bert_base/bert_base.py export OUT_DIR [--seq 128]   program, weights, an input and float32 results (JAX on any machine)
+    python examples/bert_base/bert_base.py export OUT_DIR [--seq 128] [--batch 1]   program, weights, an input and float32 results (JAX on any machine)
     python examples/bert_base/bert_base.py xla INPUT -o XLA.json        time jax.jit on fp16 weights (JAX on a GPU)
     python examples/bert_base/bert_base.py record RESULTS OUT.json      join what measure.sh left into one record
 
@@ -63,17 +63,17 @@ def encode(params, ids, mask):
     return bert.embed(bert.Config(LAYERS, HEADS, 1e-12), params, ids, mask)
 
 
-def export(out: pathlib.Path, seq: int) -> None:
+def export(out: pathlib.Path, seq: int, batch: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     params = weights(seq)
-    token = jax.ShapeDtypeStruct((1, seq), jnp.int32)
+    token = jax.ShapeDtypeStruct((batch, seq), jnp.int32)
     shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in params.items()}
     lowered = jax.jit(encode, keep_unused=True).lower(shapes, token, token)
     (out / "bert_base.mlir").write_text(lowered.as_text())
     safetensors.numpy.save_file(params, out / "bert_base.safetensors", metadata={"icd.arguments": json.dumps([*params, None, None])})
     rng = np.random.default_rng(SEED + 1)
-    ids = rng.integers(0, VOCABULARY, (1, seq), dtype=np.int32)
-    mask = (np.arange(seq) < seq - 9).astype(np.int32)[None]
+    ids = rng.integers(0, VOCABULARY, (batch, seq), dtype=np.int32)
+    mask = np.tile(np.arange(seq) < seq - 9, (batch, 1)).astype(np.int32)
     # Inputs and results of an artifact are named by the exported program.
     safetensors.numpy.save_file({"input.0": ids, "input.1": mask}, out / "input.safetensors")
     result = np.asarray(lowered.compile()(params, ids, mask))
@@ -130,6 +130,7 @@ def main() -> None:
     e = commands.add_parser("export")
     e.add_argument("out", type=pathlib.Path)
     e.add_argument("--seq", type=int, default=128)
+    e.add_argument("--batch", type=int, default=1)
     x = commands.add_parser("xla")
     x.add_argument("input", type=pathlib.Path)
     x.add_argument("-o", "--output", type=pathlib.Path, required=True)
@@ -140,7 +141,7 @@ def main() -> None:
     args = parser.parse_args()
     match args.command:
         case "export":
-            export(args.out, args.seq)
+            export(args.out, args.seq, args.batch)
         case "xla":
             xla(args.input, args.output, args.calls)
         case "record":

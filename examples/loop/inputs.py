@@ -1,27 +1,34 @@
-"""Token ids and masks of sentences, as the inputs that `icd run` and `icd-calibrate` take: inputs.py MODEL_DIR SENTENCES OUT.safetensors [LENGTH]
+"""Token ids and masks of sentences, as the inputs that `icd run` and `icd-calibrate` take.
 
-MODEL_DIR holds tokenizer.json. Each sentence is one sample of shape [1, LENGTH], by default 64 tokens, as the demo exports the model.
+    inputs.py MODEL_DIR SENTENCES OUT.safetensors [--length 64] [--batch 1]
+
+MODEL_DIR holds tokenizer.json. Samples are of shape [batch, length], as the model was exported; sentences that fill no whole batch are left out.
 """
 
+import argparse
 import pathlib
-import sys
 
 import numpy as np
 import safetensors.numpy
 from tokenizers import Tokenizer
 
 
-def main(model: str, sentences: str, out: str, length: str = "64") -> None:
-    tokenizer = Tokenizer.from_file(str(pathlib.Path(model) / "tokenizer.json"))
-    tokenizer.enable_truncation(int(length))
-    tokenizer.enable_padding(length=int(length))
-    lines = [line for line in pathlib.Path(sentences).read_text().splitlines() if line.strip()]
-    encoded = tokenizer.encode_batch(lines)
-    stack = lambda rows: np.array(rows, np.int32)[:, None, :]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("sentences", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--length", type=int, default=64, help="tokens a sentence, padded or truncated")
+    parser.add_argument("--batch", type=int, default=1, help="sentences a sample")
+    args = parser.parse_args()
+    tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
+    tokenizer.enable_truncation(args.length)
+    tokenizer.enable_padding(length=args.length)
+    lines = [line for line in args.sentences.read_text().splitlines() if line.strip()]
+    encoded = tokenizer.encode_batch(lines[: len(lines) // args.batch * args.batch])
+    stack = lambda rows: np.array(rows, np.int32).reshape(-1, args.batch, args.length)
     inputs = {"input.0": stack([e.ids for e in encoded]), "input.1": stack([e.attention_mask for e in encoded])}
-    safetensors.numpy.save_file(inputs, out)
+    safetensors.numpy.save_file(inputs, args.out)
 
 
-if len(sys.argv) not in (4, 5):
-    sys.exit(__doc__)
-main(*sys.argv[1:])
+main()
