@@ -1,5 +1,6 @@
 // RUN: %icd-opt %s --pass-pipeline='builtin.module(icd-repermute)' | FileCheck %s
 // RUN: %icd-opt %s --pass-pipeline='builtin.module(icd-sparsify{min-elems=1},icd-repermute{objective=two-four})' | FileCheck %s --check-prefix=AGAIN
+// RUN: %icd-opt %s --pass-pipeline='builtin.module(icd-repermute{objective=channels})' | FileCheck %s --check-prefix=DROP
 
 // The producer's columns take the gather up.
 // CHECK-LABEL: @folds
@@ -38,4 +39,30 @@ func.func @pruned(%x: tensor<3x1xf32>) -> tensor<3x1xf32> {
   %g = stablehlo.tanh %h : tensor<3x8xf32>
   %y = stablehlo.dot_general %g, %w2, contracting_dims = [1] x [0] : (tensor<3x8xf32>, tensor<8x1xf32>) -> tensor<3x1xf32>
   return %y : tensor<3x1xf32>
+}
+
+// Every other hidden channel is multiplied by 0 only: they leave.
+// DROP-LABEL: @silent
+// DROP: tensor<1x16xf32>
+// DROP: tensor<16x1xf32>
+// DROP: stablehlo.tanh {{.*}} : tensor<3x16xf32>
+func.func @silent(%x: tensor<3x1xf32>) -> tensor<3x1xf32> {
+  %w1 = stablehlo.constant dense<[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0, 27.0, 28.0, 29.0, 30.0, 31.0, 32.0]]> : tensor<1x32xf32>
+  %w2 = stablehlo.constant dense<[[1.0], [0.0], [3.0], [0.0], [5.0], [0.0], [7.0], [0.0], [9.0], [0.0], [11.0], [0.0], [13.0], [0.0], [15.0], [0.0], [17.0], [0.0], [19.0], [0.0], [21.0], [0.0], [23.0], [0.0], [25.0], [0.0], [27.0], [0.0], [29.0], [0.0], [31.0], [0.0]]> : tensor<32x1xf32>
+  %h = stablehlo.dot_general %x, %w1, contracting_dims = [1] x [0] : (tensor<3x1xf32>, tensor<1x32xf32>) -> tensor<3x32xf32>
+  %g = stablehlo.tanh %h : tensor<3x32xf32>
+  %y = stablehlo.dot_general %g, %w2, contracting_dims = [1] x [0] : (tensor<3x32xf32>, tensor<32x1xf32>) -> tensor<3x1xf32>
+  return %y : tensor<3x1xf32>
+}
+
+// The hidden layer is a result too: its channels stay.
+// DROP-LABEL: @seen
+// DROP: stablehlo.tanh {{.*}} : tensor<3x32xf32>
+func.func @seen(%x: tensor<3x1xf32>) -> (tensor<3x1xf32>, tensor<3x32xf32>) {
+  %w1 = stablehlo.constant dense<[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0, 27.0, 28.0, 29.0, 30.0, 31.0, 32.0]]> : tensor<1x32xf32>
+  %w2 = stablehlo.constant dense<[[1.0], [0.0], [3.0], [0.0], [5.0], [0.0], [7.0], [0.0], [9.0], [0.0], [11.0], [0.0], [13.0], [0.0], [15.0], [0.0], [17.0], [0.0], [19.0], [0.0], [21.0], [0.0], [23.0], [0.0], [25.0], [0.0], [27.0], [0.0], [29.0], [0.0], [31.0], [0.0]]> : tensor<32x1xf32>
+  %h = stablehlo.dot_general %x, %w1, contracting_dims = [1] x [0] : (tensor<3x1xf32>, tensor<1x32xf32>) -> tensor<3x32xf32>
+  %g = stablehlo.tanh %h : tensor<3x32xf32>
+  %y = stablehlo.dot_general %g, %w2, contracting_dims = [1] x [0] : (tensor<3x32xf32>, tensor<32x1xf32>) -> tensor<3x1xf32>
+  return %y, %g : tensor<3x1xf32>, tensor<3x32xf32>
 }

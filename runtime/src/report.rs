@@ -11,10 +11,12 @@
 //! ```
 
 mod chart;
+mod heat_map;
 mod html;
 mod table;
 
 pub use chart::{Bars, Chart, Lines, Series};
+pub use heat_map::HeatMap;
 pub use table::{Cell, Column, Table};
 
 use serde::Serialize;

@@ -6,9 +6,10 @@ use icd_permute::objective::order::linear_arrangement;
 use icd_permute::objective::tiles::{in_tile, modularity};
 use icd_permute::objective::two_four::kept_two_four;
 use icd_permute::solver::{order::order, tiles::tiles, two_four, warm};
-use icd_permute::{Matrix, Permutation, read_edge_list, read_matrix};
+use icd_permute::{Graph, Matrix, Permutation, read_edge_list, read_matrix};
 use icd_runtime::machine::Machine;
 use icd_runtime::record;
+use icd_runtime::report::{Cell, Chart, Column, HeatMap, Report, Table, write_file};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use std::time::Instant;
 
 /// Most threads that may be asked for.
 const MAX_THREADS: usize = 256;
+/// Cells along a side of a heat map.
+const HEAT_MAP_CELLS: usize = 64;
 /// Longest permutation file that is read, in bytes.
 const MAX_PERMUTATION_BYTES: u64 = 1 << 28;
 
@@ -60,6 +63,9 @@ pub struct PermuteArgs {
     /// Where to write the permutation: the channel at each position, one a line.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write an HTML page with the co-access before and after, and the figures; for graphs.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -113,9 +119,10 @@ pub fn run(args: &PermuteArgs) -> anyhow::Result<i32> {
     ensure!((1..=MAX_THREADS).contains(&args.threads), "--threads {}: choose 1 to {MAX_THREADS}", args.threads);
     ensure!(args.repeat > 0, "--repeat 0: search at least once");
     ensure!(args.objective == Objective::TwoFour || args.tensor.is_none(), "--tensor is for --objective two-four");
+    ensure!(args.objective != Objective::TwoFour || args.report.is_none(), "--report is for --objective order and tiles");
     ensure!(args.objective == Objective::TwoFour || args.steps.is_none(), "--steps is for --objective two-four");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build().context("cannot start threads")?;
-    let (mut outcome, found) = match args.objective {
+    let (mut outcome, found, maps) = match args.objective {
         Objective::TwoFour => matrix_outcome(args, &pool)?,
         Objective::Order | Objective::Tiles => graph_outcome(args, &pool)?,
     };
@@ -130,11 +137,14 @@ pub fn run(args: &PermuteArgs) -> anyhow::Result<i32> {
         let text: String = found.order().iter().map(|c| format!("{c}\n")).collect();
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if let Some(path) = &args.report {
+        write_file(path, &page(&outcome, maps).to_html()?)?;
+    }
     print(args, &outcome)?;
     Ok(crate::opt::EXIT_OK)
 }
 
-fn graph_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Result<(Outcome, Permutation)> {
+fn graph_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Result<(Outcome, Permutation, Vec<HeatMap>)> {
     ensure!(args.tile > 0, "--tile 0: tiles hold at least one channel");
     let graph = read_edge_list(&args.graph)?;
     let start = start(args, graph.vertices())?;
@@ -163,10 +173,14 @@ fn graph_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Result
         linear_arrangement_before: linear_arrangement(&graph, &start),
         in_tile_before: in_tile(&graph, &start, args.tile),
     };
-    Ok((Outcome { graph: Some(figures), ..times }, found))
+    let maps = match &args.report {
+        Some(_) => vec![heat_map(&graph, &start, "Co-access before"), heat_map(&graph, &found, "Co-access after")],
+        None => Vec::new(),
+    };
+    Ok((Outcome { graph: Some(figures), ..times }, found, maps))
 }
 
-fn matrix_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Result<(Outcome, Permutation)> {
+fn matrix_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Result<(Outcome, Permutation, Vec<HeatMap>)> {
     let matrix = read_matrix(&args.graph, args.tensor.as_deref())?;
     let start = start(args, matrix.columns())?;
     let mut effort = two_four::Effort::of(&matrix);
@@ -178,7 +192,30 @@ fn matrix_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Resul
         kept_before: kept_two_four(&matrix, &start)?,
         total: total(&matrix),
     };
-    Ok((Outcome { matrix: Some(figures), ..times }, found))
+    Ok((Outcome { matrix: Some(figures), ..times }, found, Vec::new()))
+}
+
+/// How often the channels of two stretches of positions are used together.
+fn heat_map(graph: &Graph, order: &Permutation, title: &str) -> HeatMap {
+    let at = order.positions();
+    let edges = (0..graph.vertices()).flat_map(|v| graph.edges_of(v).map(move |(other, weight)| (v, other, weight)));
+    let placed = edges.map(|(a, b, weight)| (at[a] as usize, at[b] as usize, f64::from(weight)));
+    HeatMap::binned(title, graph.vertices(), HEAT_MAP_CELLS, placed)
+}
+
+fn page(outcome: &Outcome, maps: Vec<HeatMap>) -> Report {
+    let mut report = Report::new(format!("Order of {} channels of {}", outcome.channels, outcome.file))
+        .fact("command", &outcome.command)
+        .fact("date", &outcome.date)
+        .fact("search", format!("{:.4} s", outcome.seconds));
+    if let Some(g) = &outcome.graph {
+        let mut table = Table::new("Figures", vec![Column::text("what"), Column::number("before", "", 4), Column::number("after", "", 4)]);
+        table.row([Cell::from("mean distance of channels used together"), g.linear_arrangement_before.into(), g.linear_arrangement.into()]);
+        let tiles = format!("share of co-access inside tiles of {}", g.tile);
+        table.row([Cell::from(tiles.as_str()), g.in_tile_before.into(), g.in_tile.into()]);
+        report = report.table(table);
+    }
+    maps.into_iter().fold(report, |report, map| report.chart(Chart::HeatMap(map)))
 }
 
 fn total(matrix: &Matrix) -> f64 {

@@ -46,6 +46,22 @@ fn triangles_become_tiles() {
 }
 
 #[test]
+fn a_page_shows_co_access_before_and_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let (graph, page) = (path(dir.path(), "g.txt"), path(dir.path(), "p.html"));
+    fs::write(&graph, GRAPH).unwrap();
+    icd(&["permute", "--graph", &graph, "--objective", "tiles", "--tile", "3", "--report", &page]).success();
+    let html = fs::read_to_string(&page).unwrap();
+    // Two triangles, each edge both ways, and a frame.
+    let cells: Vec<usize> = html.split("<svg").skip(1).map(|svg| svg.matches("<rect").count()).collect();
+    assert_eq!(cells, [13, 13], "{html}");
+    assert!(html.contains("share of co-access inside tiles of 3") && html.contains("0.3333") && html.contains("1.0000"));
+    let matrix = path(dir.path(), "w.npy");
+    fs::write(&matrix, npy(1, 4, &[1.0; 4])).unwrap();
+    icd(&["permute", "--matrix", &matrix, "--objective", "two-four", "--report", &page]).refused(1, &["--report is for"]);
+}
+
+#[test]
 fn columns_for_pruning() {
     let dir = tempfile::tempdir().unwrap();
     let matrix = path(dir.path(), "w.npy");

@@ -1,6 +1,9 @@
 //! Charts, drawn as SVG.
 
-use super::ReportError;
+use super::{
+    ReportError,
+    heat_map::{self, HeatMap},
+};
 use plotters::{
     coord::Shift,
     prelude::*,
@@ -16,6 +19,8 @@ pub enum Chart {
     Bars(Bars),
     /// Lines or points over numbers.
     Lines(Lines),
+    /// A matrix as colours.
+    HeatMap(HeatMap),
 }
 
 /// Horizontal bars, from the top down in the order given.
@@ -72,21 +77,24 @@ impl Chart {
         match self {
             Chart::Bars(bars) => &bars.title,
             Chart::Lines(lines) => &lines.title,
+            Chart::HeatMap(map) => &map.title,
         }
     }
 
     /// An `<svg>` element.
     pub fn to_svg(&self) -> Result<String, ReportError> {
         let mut svg = String::new();
-        let height = match self {
-            Chart::Bars(bars) => (bars.bars.len() as u32).saturating_mul(BAR_HEIGHT).saturating_add(10),
-            Chart::Lines(_) => 420,
+        let size = match self {
+            Chart::Bars(bars) => (WIDTH, (bars.bars.len() as u32).saturating_mul(BAR_HEIGHT).saturating_add(10)),
+            Chart::Lines(_) => (WIDTH, 420),
+            Chart::HeatMap(_) => (heat_map::SIZE, heat_map::SIZE),
         };
         {
-            let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+            let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
             let drawn = match self {
                 Chart::Bars(bars) => draw_bars(bars, &area),
                 Chart::Lines(lines) => draw_lines(lines, &area),
+                Chart::HeatMap(map) => map.draw(&area),
             };
             drawn.and_then(|()| Ok(area.present()?)).map_err(|e| ReportError::Render(e.to_string()))?;
         }
@@ -94,8 +102,8 @@ impl Chart {
     }
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn draw_bars(chart: &Bars, area: &Area<'_>) -> Drawn {
     let longest = chart.bars.iter().map(|&(_, value)| value).filter(|v| v.is_finite()).fold(0.0, f64::max);
