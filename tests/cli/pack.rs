@@ -151,7 +151,7 @@ fn wider_elements_are_packed_as_they_are() {
 
 #[test]
 fn what_cannot_be_packed_is_refused() {
-    let scales = halves(&vec![1.0; 20]);
+    let scales = halves(&[1.0; 20]);
     let folder = Folder::new(vec![
         ("a", DType::U8, [128, 10], vec![0; 1280]),
         ("b", DType::U8, [128, 20], vec![16; 2560]),
