@@ -372,11 +372,11 @@ pub fn write(path: impl AsRef<Path>, tensors: &BTreeMap<String, Literal>, metada
     write_atomically(path, |out| layout.write_to(out)).map_err(|source| WeightError::Io { path: path.into(), source })
 }
 
-/// As [`write`], for tensors whose bytes `body` makes while they are written: one after the other in the order of `tensors`, which must put
+/// As [`write()`], for tensors whose bytes `body` makes while they are written: one after the other in the order of `tensors`, which must put
 /// larger elements before smaller ones for readers that want them aligned.
 ///
 /// # Errors
-/// Names and types as in [`write`]; what `body` returns; a number of bytes other than the types say.
+/// Names and types as in [`write()`]; what `body` returns; a number of bytes other than the types say.
 pub fn write_streamed<E: From<WeightError>>(
     path: impl AsRef<Path>,
     tensors: &[(&str, &TensorType)],
