@@ -12,7 +12,9 @@ cd "$(dirname "$0")/.."
 
 target=${1:?"usage: scripts/fresh_machine.sh TARGET [ROOT]"}
 root=${2:-/tmp/icd-fresh}
-toolchain=$(dirname "$(dirname "$(rustc --print sysroot)")")
+toolchains=$(dirname "$(rustc --print sysroot)")
+[ "$(basename "$toolchains")" = toolchains ] || { echo "fresh_machine: error: $toolchains is no folder of rustup's toolchains, which this script shares with the bare system" >&2; exit 1; }
+toolchain=$(dirname "$toolchains")
 cargo=$(dirname "$(rustup which cargo)")
 
 if [ ! -x "$root/usr/bin/apt-get" ]; then
