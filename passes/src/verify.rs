@@ -1,6 +1,8 @@
 //! Structural check of a module: every use sees its definition, every value has one, and the shapes that passes rely on agree.
 
+use crate::simplify::free_dims;
 use icd_core::{
+    TensorType,
     graph::{Func, Module, Op, OpKind, Region, ValueId},
     types::DYNAMIC,
 };
@@ -135,6 +137,31 @@ impl Check<'_> {
                     if l != r && l.min(r) != Some(&DYNAMIC) {
                         return self.fail(name, format!("{a} and {b} differ along dimensions that go together"));
                     }
+                }
+                let free = |t: &TensorType, batch: &[usize], contract: &[usize]| -> Vec<i64> {
+                    free_dims(t.rank(), batch, contract).into_iter().filter_map(|i| t.dims.get(i).copied()).collect()
+                };
+                let made = [free(a, &d.lhs_batch, &d.lhs_contract), free(b, &d.rhs_batch, &d.rhs_contract)].concat();
+                let Some(r) = result else { return Ok(()) };
+                if made.iter().zip(r.dims.iter().skip(d.lhs_batch.len())).any(|(m, r)| m != r && m.min(r) != &DYNAMIC) {
+                    return self.fail(name, format!("{a} and {b} do not make {r}"));
+                }
+            }
+            OpKind::Concatenate { dim } => {
+                let Some(r) = result else { return Ok(()) };
+                for t in op.operands.iter().filter_map(tensor) {
+                    let differs =
+                        |d: usize| d != *dim && t.dims.get(d) != r.dims.get(d) && t.dims.get(d).min(r.dims.get(d)) != Some(&DYNAMIC);
+                    if (0..r.rank()).any(differs) {
+                        return self.fail(name, format!("{t} is no part of {r} along dimension {dim}"));
+                    }
+                }
+            }
+            OpKind::Reduce { dims } => {
+                let (Some(x), Some(r)) = (op.operands.first().and_then(tensor), result) else { return Ok(()) };
+                let kept = x.dims.iter().enumerate().filter(|(d, _)| !dims.contains(d)).map(|(_, n)| n);
+                if kept.zip(&r.dims).any(|(a, b)| a != b && a.min(b) != &DYNAMIC) {
+                    return self.fail(name, format!("{x} over dimensions {dims:?} is not {r}"));
                 }
             }
             OpKind::BroadcastInDim { dims } => {

@@ -13,7 +13,7 @@ use super::{
     fold::collect,
     product::{Product, walk},
 };
-use crate::PassError;
+use crate::{PassError, simplify::free_dims};
 use icd_core::{
     Literal, TensorType, ValueType,
     graph::{Func, Op, OpKind, Region, ValueId},
@@ -38,7 +38,8 @@ pub(crate) fn obstacle(func: &Func, channels: &Channels, products: &[Product], l
         }
         let passes = match &op.kind {
             OpKind::Constant(_) | OpKind::Transpose { .. } | OpKind::BroadcastInDim { .. } | OpKind::Reshape => true,
-            OpKind::Slice { .. } | OpKind::Concatenate { .. } | OpKind::OptimizationBarrier => true,
+            OpKind::OptimizationBarrier => true,
+            OpKind::Concatenate { dim } => !op.results.iter().any(|v| holds(v, *dim)),
             OpKind::Reduce { dims } => !op.operands.iter().any(|v| dims.iter().any(|d| holds(v, *d))),
             OpKind::DotGeneral(dot) => {
                 let d = &dot.dims;
@@ -56,7 +57,8 @@ pub(crate) fn obstacle(func: &Func, channels: &Channels, products: &[Product], l
     found
 }
 
-/// Takes all other indices out of the spaces in `kept`, which have no [`obstacle`].
+/// Takes all other indices out of the spaces in `kept`, which have no [`obstacle`]. The caller verifies what comes out: a tensor that is equal along a
+/// dimension stands in no space there, and is cut to size for the operations that are known to need it.
 ///
 /// # Errors
 /// Our bug: a constant of the wrong size.
@@ -101,17 +103,8 @@ impl Shrink<'_> {
                 self.region(inner)?;
             }
             self.operands(&mut op, &mut out);
-            match &mut op.kind {
-                OpKind::Constant(l) => *l = self.constant(l, op.results[0])?,
-                OpKind::Slice { start, limit, .. } => {
-                    for d in 0..start.len() {
-                        if let Some(indices) = self.stays.get(&(op.operands[0], d)) {
-                            let moved = |at: i64| indices.partition_point(|i| (*i as i64) < at) as i64;
-                            (start[d], limit[d]) = (moved(start[d]), moved(limit[d]));
-                        }
-                    }
-                }
-                _ => {}
+            if let OpKind::Constant(l) = &mut op.kind {
+                *l = self.constant(l, op.results[0])?;
             }
             out.push(op);
         }
@@ -132,7 +125,22 @@ impl Shrink<'_> {
                     let least = l[a].min(r[b]);
                     (l[a], r[b]) = (least, least);
                 }
+                let (made, d) = (self.dims(op.results[0]), &dot.dims);
+                let free = |rank, batch: &[usize], contract: &[usize]| free_dims(rank, batch, contract).into_iter();
+                let places = free(l.len(), &d.lhs_batch, &d.lhs_contract).map(|i| (true, i));
+                let places = places.chain(free(r.len(), &d.rhs_batch, &d.rhs_contract).map(|i| (false, i)));
+                for ((left, i), size) in places.collect::<Vec<_>>().into_iter().zip(made.into_iter().skip(d.lhs_batch.len())) {
+                    *if left { &mut l[i] } else { &mut r[i] } = size;
+                }
                 vec![l, r]
+            }
+            OpKind::Concatenate { dim } => {
+                let result = self.dims(op.results[0]);
+                let part = |v: &ValueId| {
+                    let own = self.dims(*v);
+                    result.iter().enumerate().map(|(d, n)| if d == *dim { own[d] } else { *n }).collect()
+                };
+                op.operands.iter().map(part).collect()
             }
             kind if kind.is_elementwise() => {
                 let result = self.dims(op.results[0]);
