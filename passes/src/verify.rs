@@ -121,6 +121,11 @@ impl Check<'_> {
                     }
                 }
             }
+            OpKind::OptimizationBarrier => {
+                if let Some((x, r)) = op.operands.iter().zip(&op.results).find(|(x, r)| f.ty(**x) != f.ty(**r)) {
+                    return self.fail(name, format!("passes {} as {}", f.ty(*x), f.ty(*r)));
+                }
+            }
             OpKind::Select | OpKind::Clamp => {
                 let Some(r) = result.and_then(|r| r.shape()).filter(|r| !r.is_empty()) else { return Ok(()) };
                 let differs = |s: &Vec<usize>| !s.is_empty() && *s != r;
@@ -141,9 +146,10 @@ impl Check<'_> {
                 let free = |t: &TensorType, batch: &[usize], contract: &[usize]| -> Vec<i64> {
                     free_dims(t.rank(), batch, contract).into_iter().filter_map(|i| t.dims.get(i).copied()).collect()
                 };
-                let made = [free(a, &d.lhs_batch, &d.lhs_contract), free(b, &d.rhs_batch, &d.rhs_contract)].concat();
+                let batch = d.lhs_batch.iter().filter_map(|&i| a.dims.get(i).copied()).collect();
+                let made = [batch, free(a, &d.lhs_batch, &d.lhs_contract), free(b, &d.rhs_batch, &d.rhs_contract)].concat();
                 let Some(r) = result else { return Ok(()) };
-                if made.iter().zip(r.dims.iter().skip(d.lhs_batch.len())).any(|(m, r)| m != r && m.min(r) != &DYNAMIC) {
+                if made.iter().zip(&r.dims).any(|(m, r)| m != r && m.min(r) != &DYNAMIC) {
                     return self.fail(name, format!("{a} and {b} do not make {r}"));
                 }
             }

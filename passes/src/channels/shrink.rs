@@ -37,9 +37,9 @@ pub(crate) fn obstacle(func: &Func, channels: &Channels, products: &[Product], l
             return;
         }
         let passes = match &op.kind {
-            OpKind::Constant(_) | OpKind::Transpose { .. } | OpKind::BroadcastInDim { .. } | OpKind::Reshape => true,
-            OpKind::OptimizationBarrier => true,
-            OpKind::Concatenate { dim } => !op.results.iter().any(|v| holds(v, *dim)),
+            OpKind::Constant(_) | OpKind::OptimizationBarrier => true,
+            OpKind::Transpose { .. } | OpKind::BroadcastInDim { .. } | OpKind::Reshape => true,
+            OpKind::Slice { .. } | OpKind::Concatenate { .. } => true,
             OpKind::Reduce { dims } => !op.operands.iter().any(|v| dims.iter().any(|d| holds(v, *d))),
             OpKind::DotGeneral(dot) => {
                 let d = &dot.dims;
@@ -57,8 +57,8 @@ pub(crate) fn obstacle(func: &Func, channels: &Channels, products: &[Product], l
     found
 }
 
-/// Takes all other indices out of the spaces in `kept`, which have no [`obstacle`]. The caller verifies what comes out: a tensor that is equal along a
-/// dimension stands in no space there, and is cut to size for the operations that are known to need it.
+/// Takes all other indices out of the spaces in `kept`, which have no [`obstacle`]. The caller verifies what comes out: a reshape of a tensor that is
+/// equal along a dimension can ask for fewer elements than the tensor has.
 ///
 /// # Errors
 /// Our bug: a constant of the wrong size.
@@ -73,13 +73,14 @@ pub(crate) fn shrink(func: &mut Func, channels: &Channels, kept: &Kept) -> Resul
             channels.exprs(v).into_iter().enumerate().filter_map(one).collect::<Vec<_>>()
         })
         .collect();
+    let whole = func.clone();
     for ((v, d), indices) in &stays {
         if let Some(ValueType::Tensor(ty)) = func.values.get_mut(v.0 as usize).map(|value| &mut value.ty) {
             ty.dims[*d] = indices.len() as i64;
         }
     }
     let mut body = std::mem::take(&mut func.body);
-    let outcome = Shrink { func, stays: &stays }.region(&mut body);
+    let outcome = Shrink { func, whole: &whole, stays: &stays }.region(&mut body);
     func.body = body;
     outcome
 }
@@ -92,6 +93,8 @@ fn survives(expr: &Expr, index: usize, kept: &Kept) -> bool {
 
 struct Shrink<'a> {
     func: &'a mut Func,
+    /// The function as it was.
+    whole: &'a Func,
     stays: &'a BTreeMap<(ValueId, usize), Vec<usize>>,
 }
 
@@ -102,10 +105,12 @@ impl Shrink<'_> {
             for inner in &mut op.regions {
                 self.region(inner)?;
             }
-            self.operands(&mut op, &mut out);
-            if let OpKind::Constant(l) = &mut op.kind {
-                *l = self.constant(l, op.results[0])?;
+            match &mut op.kind {
+                OpKind::Constant(l) => *l = self.constant(l, op.results[0])?,
+                OpKind::Slice { start, limit, strides } => self.slice(op.operands[0], op.results[0], start, limit, strides),
+                _ => {}
             }
+            self.cut_operands(&mut op, &mut out);
             out.push(op);
         }
         region.ops = out;
@@ -116,45 +121,72 @@ impl Shrink<'_> {
         self.func.tensor(v).map(|t| t.dims.clone()).unwrap_or_default()
     }
 
-    /// Operands that are equal along a dimension stand in no space: a part of them takes the place of the whole.
-    fn operands(&mut self, op: &mut Op, out: &mut Vec<Op>) {
-        let wanted: Vec<Vec<i64>> = match &op.kind {
-            OpKind::DotGeneral(dot) => {
-                let (mut l, mut r) = (self.dims(op.operands[0]), self.dims(op.operands[1]));
-                for (&a, &b) in dot.dims.lhs_contract.iter().zip(&dot.dims.rhs_contract) {
-                    let least = l[a].min(r[b]);
-                    (l[a], r[b]) = (least, least);
-                }
-                let (made, d) = (self.dims(op.results[0]), &dot.dims);
-                let free = |rank, batch: &[usize], contract: &[usize]| free_dims(rank, batch, contract).into_iter();
-                let places = free(l.len(), &d.lhs_batch, &d.lhs_contract).map(|i| (true, i));
-                let places = places.chain(free(r.len(), &d.rhs_batch, &d.rhs_contract).map(|i| (false, i)));
-                for ((left, i), size) in places.collect::<Vec<_>>().into_iter().zip(made.into_iter().skip(d.lhs_batch.len())) {
-                    *if left { &mut l[i] } else { &mut r[i] } = size;
-                }
-                vec![l, r]
-            }
-            OpKind::Concatenate { dim } => {
-                let result = self.dims(op.results[0]);
-                let part = |v: &ValueId| {
-                    let own = self.dims(*v);
-                    result.iter().enumerate().map(|(d, n)| if d == *dim { own[d] } else { *n }).collect()
-                };
-                op.operands.iter().map(part).collect()
-            }
-            kind if kind.is_elementwise() => {
-                let result = self.dims(op.results[0]);
-                op.operands.iter().map(|v| if self.dims(*v).len() == result.len() { result.clone() } else { self.dims(*v) }).collect()
-            }
-            _ => return,
-        };
+    /// Operands that are equal along a dimension stand in no space there, so they kept their size: a part of them takes the place of the whole.
+    fn cut_operands(&mut self, op: &mut Op, out: &mut Vec<Op>) {
+        let wanted: Vec<Vec<i64>> = (0..op.operands.len()).map(|i| self.fitting(op, i)).collect();
         for (v, want) in op.operands.iter_mut().zip(wanted) {
-            let have = self.func.tensor(*v).cloned();
-            let Some(ty) = have.filter(|t| t.dims != want) else { continue };
+            let Some(ty) = self.func.tensor(*v).cloned().filter(|t| t.dims != want) else { continue };
             let part = self.func.new_value(TensorType { dims: want.clone(), ..ty });
             let kind = OpKind::Slice { start: vec![0; want.len()], strides: vec![1; want.len()], limit: want };
             out.push(Op { kind, operands: vec![*v], results: vec![part], regions: Vec::new(), loc: op.loc, attrs: 0 });
             *v = part;
+        }
+    }
+
+    /// The shape of operand `i` that fits the results and the other operands of `op`, which has no [`obstacle`].
+    fn fitting(&self, op: &Op, i: usize) -> Vec<i64> {
+        let mut own = self.dims(op.operands[i]);
+        let Some(&first) = op.results.first() else { return own };
+        let made = self.dims(first);
+        match &op.kind {
+            OpKind::DotGeneral(dot) => {
+                let d = &dot.dims;
+                let left = (&d.lhs_batch, &d.lhs_contract, free_dims(self.dims(op.operands[0]).len(), &d.lhs_batch, &d.lhs_contract));
+                let right = (&d.rhs_batch, &d.rhs_contract, free_dims(self.dims(op.operands[1]).len(), &d.rhs_batch, &d.rhs_contract));
+                let other = self.dims(op.operands[1 - i]);
+                let (mine, theirs, free_at) = match i {
+                    0 => (&left, &right, d.lhs_batch.len()),
+                    _ => (&right, &left, d.lhs_batch.len() + left.2.len()),
+                };
+                mine.0.iter().zip(&made).for_each(|(&at, size)| own[at] = *size);
+                mine.1.iter().zip(theirs.1).for_each(|(&at, &there)| own[at] = own[at].min(other[there]));
+                mine.2.iter().zip(&made[free_at..]).for_each(|(&at, size)| own[at] = *size);
+            }
+            OpKind::Concatenate { dim } => {
+                let size = |v: &ValueId| self.whole.tensor(*v).map_or(0, |t| t.dims[*dim]) as usize;
+                let from: usize = op.operands[..i].iter().map(size).sum();
+                let piece = from..from + size(&op.operands[i]);
+                let along = match self.stays.get(&(first, *dim)) {
+                    Some(indices) => indices.iter().filter(|at| piece.contains(at)).count() as i64,
+                    None => own[*dim],
+                };
+                own = made;
+                own[*dim] = along;
+            }
+            OpKind::Reduce { dims } if i < op.operands.len() / 2 => {
+                let kept = (0..own.len()).filter(|d| !dims.contains(d)).collect::<Vec<_>>();
+                kept.into_iter().zip(made).for_each(|(d, size)| own[d] = size);
+            }
+            OpKind::BroadcastInDim { dims } => {
+                own.iter_mut().zip(dims).filter(|(n, _)| **n != 1).for_each(|(n, to)| *n = made[*to]);
+            }
+            OpKind::Transpose { permutation } => permutation.iter().zip(made).for_each(|(&from, size)| own[from] = size),
+            OpKind::OptimizationBarrier => own = self.dims(op.results[i]),
+            kind if kind.is_elementwise() && own.len() == made.len() => own = made,
+            _ => {}
+        }
+        own
+    }
+
+    /// Moves the bounds of a slice of `v` to where the indices between them went.
+    fn slice(&self, v: ValueId, result: ValueId, start: &mut [i64], limit: &mut [i64], strides: &[i64]) {
+        for (d, size) in self.dims(result).into_iter().enumerate() {
+            if let Some(indices) = self.stays.get(&(v, d)) {
+                let below = |bound: i64| indices.partition_point(|i| (*i as i64) < bound) as i64;
+                (start[d], limit[d]) = (below(start[d]), below(limit[d]));
+            } else if self.stays.contains_key(&(result, d)) {
+                limit[d] = start[d] + (size - 1) * strides[d] + 1;
+            }
         }
     }
 

@@ -110,7 +110,6 @@ fn smaller(module: &Module, seed: u64) -> Option<(Module, Module)> {
 }
 
 #[test]
-#[ignore = "fails: a tensor that is equal along a dimension can keep its old size there (seed 2875)"]
 fn silent_indices_leave_a_thousand_random_programs_as_they_were() {
     let (mut cases, mut rolled_back, mut seed) = (0, 0, 0);
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
@@ -130,7 +129,7 @@ fn silent_indices_leave_a_thousand_random_programs_as_they_were() {
         cases += 1;
     }
     assert!(rolled_back < cases / 20, "{rolled_back} programs were rolled back");
-    for kind in ["reshape", "transpose", "broadcast_in_dim", "dot_general"] {
+    for kind in ["reshape", "transpose", "broadcast_in_dim", "dot_general", "slice", "concatenate", "reduce"] {
         assert!(kinds.get(&format!("stablehlo.{kind}")).is_some_and(|n| *n > 50), "{kind}: {kinds:?}");
     }
 }
