@@ -1,7 +1,7 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
 //! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, or `i8`, `fp8` for 8-bit weights and activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
-//! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output. `@N` after a problem keeps the first N candidates of each
+//! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
 use icd_codegen::nvptx::{
@@ -56,7 +56,12 @@ fn problem(text: &str, arch: Arch) -> Result<GemmProblem, Box<dyn Error>> {
     let dtype = fields.next().unwrap_or("f16");
     let float = if dtype.starts_with("bf16") { DType::BF16 } else { DType::F16 };
     let out = if dtype.ends_with(".f32") { DType::F32 } else { float };
-    let act = if let WeightFormat::W8 { dtype } = weight { dtype } else { float };
+    let act = match (weight, dtype.split('.').next()) {
+        (WeightFormat::W8 { dtype }, _) => dtype,
+        (_, Some("i8")) => DType::I8,
+        (_, Some("fp8")) => DType::F8E4M3FN,
+        _ => float,
+    };
     Ok(GemmProblem { m, n, k, act, out, weight, epilogue, arch })
 }
 

@@ -158,7 +158,7 @@ fn dense_fragments_are_the_weights() {
         };
         let b = |lane: usize, step: usize, i: usize| match k_order {
             KOrder::Lane16 => lane16_operand(&x, lane, step, i),
-            KOrder::Natural => f64::from(x[lane / 4 * TILE_K + step * 16 + lane % 4 * 2 + i % 2 + i / 2 * 8]),
+            KOrder::Natural | KOrder::Bytes => f64::from(x[lane / 4 * TILE_K + step * 16 + lane % 4 * 2 + i % 2 + i / 2 * 8]),
         };
         let want = reference(&x, |k, n| f16::from_bits(bits[k * TILE_N + n]).to_f64());
         assert_close(&multiply(a, b), &want);
@@ -222,36 +222,109 @@ fn scales_lie_where_the_lanes_read_them() {
     }
 }
 
-#[test]
-fn eight_bit_products_are_exact_through_fragments_and_swizzle() {
-    const STEPS: usize = TILE_K / 32;
-    let mut random = Random(1234);
-    let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, KOrder::Natural).unwrap();
-    let mut bytes = |count: usize| (0..count).map(|_| random.next() as u8).collect::<Vec<u8>>();
-    let (weights, x) = (bytes(TILE_K * TILE_N), bytes(ROWS * TILE_K));
-    let packed = pack_w8(&format, &weights).unwrap();
+/// Rows of X in shared memory as the copy engine lays them out.
+fn swizzled(x: &[u8]) -> Vec<u8> {
     let swizzle = swizzle_128b();
-    let mut shared = vec![0u8; ROWS * TILE_K];
+    let mut shared = vec![0; x.len()];
     for (at, byte) in x.iter().enumerate() {
         shared[swizzle.apply_flat(at as u64) as usize] = *byte;
     }
-    let fragment = mma_m16n8k32_a();
-    let mut sums = vec![[0i32; ROWS]; TILE_N];
-    for step in 0..STEPS {
-        for lane in 0..32u64 {
-            for i in 0..16u64 {
-                let at = fragment.apply(&[i, lane]);
-                let weight = packed[(step * 32 + lane as usize) * 16 + i as usize] as i8;
+    shared
+}
+
+/// Products of the fragments of 8-bit instructions, `fragment(lane, step)` and the bytes of X, by what each byte means, into `[n][m]`.
+fn multiply_bytes(fragment: impl Fn(usize, usize) -> [u8; 16], shared: &[u8], meaning: [fn(u8) -> f64; 2]) -> Vec<Vec<f64>> {
+    let (layout, swizzle) = (mma_m16n8k32_a(), swizzle_128b());
+    let mut sums = vec![vec![0.0; ROWS]; TILE_N];
+    for step in 0..TILE_K / 32 {
+        for lane in 0..32 {
+            for (i, weight) in fragment(lane, step).into_iter().enumerate() {
+                let at = layout.apply(&[i as u64, lane as u64]);
                 for (m, sum) in sums[at[0] as usize].iter_mut().enumerate() {
-                    let operand = m * TILE_K + step * 32 + at[1] as usize;
-                    *sum += i32::from(weight) * i32::from(shared[swizzle.apply_flat(operand as u64) as usize] as i8);
+                    let operand = shared[swizzle.apply_flat((m * TILE_K + step * 32 + at[1] as usize) as u64) as usize];
+                    *sum += meaning[0](weight) * meaning[1](operand);
                 }
             }
         }
     }
-    for (n, row) in sums.iter().enumerate() {
+    sums
+}
+
+fn signed(byte: u8) -> f64 {
+    f64::from(byte as i8)
+}
+
+/// e4m3 without infinities.
+fn float8(byte: u8) -> f64 {
+    let (exponent, fraction) = (i32::from(byte >> 3 & 15), f64::from(byte & 7));
+    let size = if exponent == 0 { fraction * 2f64.powi(-9) } else { (8.0 + fraction) * 2f64.powi(exponent - 10) };
+    if byte >= 0x80 { -size } else { size }
+}
+
+/// Four bytes of column `g` and four of `g + 8` from a word of codes, as the kernels turn them: `16 (code - 8)`.
+fn symmetric_bytes(word: u32, _: [u32; 2]) -> [u32; 2] {
+    [word << 4, word].map(|w| (w & 0xf0f0_f0f0) ^ 0x8080_8080)
+}
+
+/// `code - zero`.
+fn asymmetric_bytes(word: u32, zeros: [u32; 2]) -> [u32; 2] {
+    std::array::from_fn(|i| (((word >> (4 * i)) & 0x0f0f_0f0f | 0x8080_8080) - zeros[i] * 0x0101_0101) ^ 0x8080_8080)
+}
+
+/// `(code - 8) / 512` as e4m3.
+fn symmetric_float_bytes(word: u32, _: [u32; 2]) -> [u32; 2] {
+    std::array::from_fn(|i| {
+        let is_negative = !(word >> (4 * i + 3)) & 0x0101_0101;
+        let size = ((word >> (4 * i)) & 0x0f0f_0f0f) ^ (0x0808_0808 - is_negative);
+        is_negative * 0x81 + size
+    })
+}
+
+#[test]
+fn four_bit_weights_beside_eight_bit_activations_are_exact() {
+    type Bytes = fn(u32, [u32; 2]) -> [u32; 2];
+    let mut random = Random(std::process::id().into());
+    for (symmetric, bytes, meaning, factor) in [
+        (true, symmetric_bytes as Bytes, signed as fn(u8) -> f64, 16.0),
+        (false, asymmetric_bytes, signed, 1.0),
+        (true, symmetric_float_bytes, float8, 1.0 / 512.0),
+    ] {
+        let weight = WeightFormat::W4 { symmetric, group: 128 };
+        let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, KOrder::Bytes).unwrap();
+        let codes: Vec<u8> = (0..TILE_K * TILE_N).map(|_| random.next() as u8 & 15).collect();
+        let zeros: Vec<u8> = (0..TILE_N).map(|i| [0, 127, random.next() as u8 & 127][i.min(2)]).collect();
+        let packed = pack_w4(&format, &codes, &[1.0; TILE_N], (!symmetric).then_some(zeros.as_slice())).unwrap();
+        let x: Vec<u8> = (0..ROWS * TILE_K).map(|_| random.next() as u8).map(|b| if b & 0x7f == 0x7f { b ^ 1 } else { b }).collect();
+        let fragment = |lane: usize, step: usize| {
+            let word = |i: usize| word_at(&packed, step / 2 * 512 + lane * 16 + (step % 2 * 2 + i) * 4);
+            let of_lane = [0, 8].map(|column| format.zero_at(lane / 4 + column, 0).map_or(0, |at| u32::from(packed[at])));
+            let [low, high] = [0, 1].map(|i| bytes(word(i), of_lane));
+            let registers = [low[0], low[1], high[0], high[1]];
+            std::array::from_fn(|i| (registers[i / 4] >> (8 * (i % 4))) as u8)
+        };
+        let got = multiply_bytes(fragment, &swizzled(&x), [meaning; 2]);
+        for n in 0..TILE_N {
+            let zero = if symmetric { 8.0 } else { f64::from(zeros[n]) };
+            for m in 0..ROWS {
+                let want: f64 = (0..TILE_K).map(|k| meaning(x[m * TILE_K + k]) * factor * (f64::from(codes[k * TILE_N + n]) - zero)).sum();
+                assert_eq!(got[n][m], want, "symmetric {symmetric}, n {n} m {m}");
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_bit_products_are_exact_through_fragments_and_swizzle() {
+    let mut random = Random(1234);
+    let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, KOrder::Bytes).unwrap();
+    let mut bytes = |count: usize| (0..count).map(|_| random.next() as u8).collect::<Vec<u8>>();
+    let (weights, x) = (bytes(TILE_K * TILE_N), bytes(ROWS * TILE_K));
+    let packed = pack_w8(&format, &weights).unwrap();
+    let fragment = |lane: usize, step: usize| std::array::from_fn(|i| packed[(step * 32 + lane) * 16 + i]);
+    let got = multiply_bytes(fragment, &swizzled(&x), [signed; 2]);
+    for (n, row) in got.iter().enumerate() {
         for (m, sum) in row.iter().enumerate() {
-            let want: i32 = (0..TILE_K).map(|k| i32::from(x[m * TILE_K + k] as i8) * i32::from(weights[k * TILE_N + n] as i8)).sum();
+            let want: f64 = (0..TILE_K).map(|k| signed(x[m * TILE_K + k]) * signed(weights[k * TILE_N + n])).sum();
             assert_eq!(*sum, want, "n {n} m {m}");
         }
     }

@@ -134,14 +134,27 @@ fn every_variant_assembles() {
         for out in [DType::F16, DType::BF16, DType::F32] {
             problems.push(GemmProblem { act: dtype, out, epilogue: all, ..problem(100, 72, 48, weight, Arch::Sm90a) });
         }
+        problems.push(GemmProblem { act: dtype, epilogue: all, ..problem(200, 72, 1040, W4, Arch::Sm90a) });
+    }
+    for group in [256, 1152] {
+        let weight = WeightFormat::W4 { symmetric: false, group };
+        problems.push(GemmProblem { act: DType::I8, epilogue: all, ..problem(200, 72, 1040, weight, Arch::Sm90a) });
     }
     check(&problems, 2);
 }
 
 #[test]
 fn kernels_of_eight_bits_spill_nothing() {
-    for (dtype, n, k) in [(DType::I8, 8192, 8192), (DType::F8E4M3FN, 4096, 4096)] {
-        let weight = WeightFormat::W8 { dtype };
+    let w8 = |dtype| WeightFormat::W8 { dtype };
+    let per_column = WeightFormat::W4 { symmetric: true, group: 8192 };
+    for (dtype, weight, n, k) in [
+        (DType::I8, w8(DType::I8), 8192, 8192),
+        (DType::F8E4M3FN, w8(DType::F8E4M3FN), 4096, 4096),
+        (DType::F8E4M3FN, w8(DType::F8E4M3FN), 4096, 8192),
+        (DType::I8, per_column, 8192, 8192),
+        (DType::I8, W4, 8192, 8192),
+        (DType::F8E4M3FN, W4, 8192, 8192),
+    ] {
         check(&[GemmProblem { act: dtype, ..problem(4096, n, k, weight, Arch::Sm90a) }], 2);
     }
 }
@@ -161,15 +174,21 @@ fn unsupported_problems_say_why() {
     let bad = problem(1, 16, 16, WeightFormat::W4 { symmetric: true, group: 48 }, Arch::Sm80);
     let said = select(&bad, &[]).err().unwrap().to_string();
     assert!(said.contains("group size 48"), "{said}");
-    let eight = |act, dtype, k, arch| {
-        let problem = GemmProblem { act, ..problem(1, 16, k, WeightFormat::W8 { dtype }, arch) };
+    let refusal = |act, weight, k, arch| {
+        let problem = GemmProblem { act, ..problem(1, 16, k, weight, arch) };
         multicast::supports(&problem).err().map(|e| e.to_string()).unwrap_or_default()
     };
+    let eight = |act, dtype, k, arch| refusal(act, WeightFormat::W8 { dtype }, k, arch);
+    let four = |act, symmetric, group| refusal(act, WeightFormat::W4 { symmetric, group }, 256, Arch::Sm90a);
     for (said, why) in [
         (eight(DType::F16, DType::I8, 16, Arch::Sm90a), "weights of type i8 need activations of type i8, not f16"),
         (eight(DType::I8, DType::F8E4M3FN, 16, Arch::Sm90a), "activations of type i8 need weights of type i8"),
         (eight(DType::I8, DType::I8, 24, Arch::Sm90a), "k must be a multiple of 16"),
-        (eight(DType::F8E4M3FN, DType::F8E4M3FN, 8192, Arch::Sm90a), "k must be at most 4096"),
+        (eight(DType::F8E4M3FN, DType::F8E4M3FN, 8192, Arch::Sm90a), ""),
+        (four(DType::I8, false, 64), "groups of a multiple of 128 rows, not 64"),
+        (four(DType::F8E4M3FN, false, 128), "symmetric weights"),
+        (four(DType::F8E4M3FN, true, 128), ""),
+        (four(DType::I8, false, 128), ""),
         (eight(DType::I8, DType::I8, 16, Arch::Sm100a), "no wgmma"),
         (eight(DType::I8, DType::I8, 16, Arch::Sm90a), ""),
     ] {

@@ -101,7 +101,7 @@ class Kernel:
 
     def __call__(self, weights, x, y, bias=None, residual=None, overlap=True, scales=None):
         """Launches on the current stream. `overlap` lets a kernel that can do so start before the one in front of it has ended;
-        `scales` are f32, of rows and of columns, for 8-bit activations."""
+        `scales` are f32, of rows for 8-bit activations and of columns for 8-bit weights."""
         pointer = {"weights": weights, "activations": x, "output": y, "bias": bias, "residual": residual}
         values = []
         for param in self.info["params"]:

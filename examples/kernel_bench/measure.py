@@ -3,7 +3,7 @@
 
 Check: fresh random input, float64 reference on the GPU, output poisoned with NaN between canaries, relative error ||y - r|| / ||r||, at most 2e-3
 (8e-3 for bf16 output). Time: one CUDA graph over enough copies of the weights to exceed three times the L2, median of replays. cuBLAS (torch,
-16-bit) is timed beside on the same shape.
+16-bit) is timed beside on the same matrices, rounded to 16 bits.
 
     python3 measure.py DIR... [--json out.json] [--rows 1,4,8] [--top 3] [--check-only] [--budget 300]
 """
@@ -46,7 +46,7 @@ def make_weights(problem, gen):
         return (q,), q.double()
     codes = torch.randint(0, 16, (k, n), dtype=torch.uint8, device=DEV, generator=gen)
     groups = math.ceil(k / w["group"])
-    scales = (torch.rand((groups, n), device=DEV, generator=gen) * 0.02 + 0.005).to(FLOAT[problem["act"]])
+    scales = (torch.rand((groups, n), device=DEV, generator=gen) * 0.02 + 0.005).to(FLOAT[problem["act"]] if problem["act"] in ("f16", "bf16") else torch.float16)
     zeros = None if w["symmetric"] else torch.randint(0, 16, (groups, n), dtype=torch.uint8, device=DEV, generator=gen)
     rows = torch.arange(k, device=DEV) // w["group"]
     center = 8.0 if zeros is None else zeros[rows].double()
@@ -100,9 +100,10 @@ def main():
             problem, ep = kernel.problem, kernel.problem["epilogue"]
             if first is None:
                 raw, reference = make_weights(problem, gen)
-                scaled = problem["weight"]["kind"] == "w8"
-                first = reference.to(torch.float16 if scaled else FLOAT[act])
+                scaled, column_scaled = act in ("i8", "f8E4M3FN"), problem["weight"]["kind"] == "w8"
                 of_columns = torch.rand(n, device=DEV, generator=gen) * 0.01 + 0.001
+                if column_scaled: reference = reference * of_columns.double()
+                first = reference.to(torch.float16 if scaled else FLOAT[act])
             key = json.dumps(kernel.pack_info["format"])
             if key not in packed:
                 one = kernel.pack(*raw)
@@ -115,7 +116,7 @@ def main():
                 out = FLOAT[problem["out"]]
                 x = eight((m, k), act, gen) if scaled else torch.randn((m, k), device=DEV, generator=gen).to(FLOAT[act])
                 of_rows = torch.rand(m, device=DEV, generator=gen) * 0.01 + 0.001
-                scales = (of_rows, of_columns) if scaled else None
+                scales = (of_rows, of_columns)
                 bias = torch.randn(n, device=DEV, generator=gen).to(out if scaled else FLOAT[act]) if ep["bias"] else None
                 residual = torch.randn((m, n), device=DEV, generator=gen).to(out) if ep["residual"] else None
                 whole = torch.full((2 * CANARY + m * n,), float("nan"), dtype=out, device=DEV)
@@ -123,8 +124,8 @@ def main():
                 y = whole[CANARY:CANARY + m * n].view(m, n)
                 kernel(ws[0], x, y, bias, residual, scales=scales)
                 torch.cuda.synchronize()
-                r = x.double() @ reference
-                if scaled: r = r * of_rows.double()[:, None] * of_columns.double()
+                exact = x.double() * of_rows.double()[:, None] if scaled else x.double()
+                r = exact @ reference
                 if bias is not None: r = r + bias.double()
                 r = activation(ep["activation"], r)
                 if residual is not None: r = r + residual.double()
@@ -137,13 +138,13 @@ def main():
                     est = 2.0 * m * n * k / 4e8 + ws[0].numel() / 3e6 + 3
                     calls = max(len(ws), min(60, int(1500 / est)))
                     row["us"] = graph_us(lambda i: kernel(ws[i % len(ws)], x, y, bias, residual, not ar.no_overlap, scales), calls, 11)
-                    if (m, n, k) not in cublas:
+                    if (m, n, k, weight, act) not in cublas:
                         dense = [first.clone() for _ in range(max(2, min(40, math.ceil(180e6 / (n * k * 2)))))]
-                        xc = x.to(first.dtype)
+                        xc = exact.to(first.dtype)
                         yc = torch.empty((m, n), dtype=first.dtype, device=DEV)
-                        cublas[m, n, k] = graph_us(lambda i: torch.matmul(xc, dense[i % len(dense)], out=yc), calls, 11)
+                        cublas[m, n, k, weight, act] = graph_us(lambda i: torch.matmul(xc, dense[i % len(dense)], out=yc), calls, 11)
                         del dense
-                    row["cublas_us"] = cublas[m, n, k]
+                    row["cublas_us"] = cublas[m, n, k, weight, act]
                 if not ok and not ar.trust:
                     print("WRONG", kernel.name, "m", m, "err", err, "canaries", intact, flush=True)
                 results.append(row)
@@ -153,11 +154,11 @@ def main():
     table = {}
     for r in results:
         if "us" in r:
-            table.setdefault((r["n"], r["k"], r["m"], json.dumps(r["weight"])), []).append(r)
+            table.setdefault((r["n"], r["k"], r["m"], json.dumps(r["weight"]), r["act"]), []).append(r)
     for key, rows in sorted(table.items()):
         rows.sort(key=lambda r: r["us"])
         best = "  ".join(f"{r['us']:.2f} {tile_of(r['entry'])}" for r in rows[:ar.top])
-        print(f"m {key[2]} n {key[0]} k {key[1]}: cublas {rows[0]['cublas_us']:.2f} | {best}")
+        print(f"m {key[2]} n {key[0]} k {key[1]} {key[3]} {key[4]}: cublas {rows[0]['cublas_us']:.2f} | {best}")
     if ar.json:
         head = dict(device=torch.cuda.get_device_name(), date=time.strftime("%Y-%m-%d"), command=" ".join(["measure.py", *sys.argv[1:]]), seed=seed)
         json.dump(dict(**head, results=results), open(ar.json, "w"))

@@ -22,6 +22,10 @@ enum Scheme {
     W8a8,
     /// 8-bit floats (e4m3), scaled likewise.
     Fp8,
+    /// 4-bit weights, 8-bit integer activations with a scale a row.
+    W4a8,
+    /// 4-bit weights, 8-bit float activations (e4m3) with a scale a row.
+    W4af8,
 }
 
 /// Type of the activations.
@@ -80,8 +84,8 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
     };
     let act = match args.scheme {
         Scheme::W4a16 | Scheme::W16a16 => out,
-        Scheme::W8a8 => DType::I8,
-        Scheme::Fp8 => DType::F8E4M3FN,
+        Scheme::W8a8 | Scheme::W4a8 => DType::I8,
+        Scheme::Fp8 | Scheme::W4af8 => DType::F8E4M3FN,
     };
     let group = if args.group == 0 { args.k.div_ceil(128).saturating_mul(128) } else { args.group };
     let problem = GemmProblem {
@@ -91,7 +95,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         act,
         out,
         weight: match args.scheme {
-            Scheme::W4a16 => WeightFormat::W4 { symmetric: !args.asym, group },
+            Scheme::W4a16 | Scheme::W4a8 | Scheme::W4af8 => WeightFormat::W4 { symmetric: !args.asym, group },
             Scheme::W16a16 => WeightFormat::Dense,
             Scheme::W8a8 | Scheme::Fp8 => WeightFormat::W8 { dtype: act },
         },

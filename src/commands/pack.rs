@@ -37,6 +37,8 @@ enum Order {
     Natural,
     /// For the families decode and mma.
     Lane16,
+    /// For 8-bit activations.
+    Bytes,
 }
 
 /// Type of 16-bit weights and of scales.
@@ -154,6 +156,7 @@ fn wanted(args: &PackArgs, n: usize, k: usize, dtype: DType) -> anyhow::Result<P
     let order = match args.order {
         Order::Natural => KOrder::Natural,
         Order::Lane16 => KOrder::Lane16,
+        Order::Bytes => KOrder::Bytes,
     };
     Ok(PackFormat::new(n, k, weight, float, order)?)
 }

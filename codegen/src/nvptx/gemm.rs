@@ -8,7 +8,7 @@ use crate::nvptx::{
 };
 use icd_core::{
     DType,
-    pack_format::{KOrder, PackFormat, WeightFormat},
+    pack_format::{KOrder, PackFormat, TILE_K, WeightFormat},
     problem::{Activation, GemmProblem},
     tune_table::TuneTable,
 };
@@ -17,8 +17,6 @@ use icd_core::{
 pub struct Family {
     /// Name, the first part of its kernels' symbols after the types.
     pub name: &'static str,
-    /// Which order of `k` its packed weights have.
-    pub k_order: KOrder,
     /// `Ok` when the family computes the problem; else the violated constraint.
     pub supports: fn(&GemmProblem) -> Result<(), Unsupported>,
     /// The tiles worth trying, likeliest best first. Empty only when `supports` fails.
@@ -38,34 +36,15 @@ pub struct Candidate {
 
 /// Every family, in order of preference.
 pub const FAMILIES: &[Family] = &[
-    Family {
-        name: gemm_decode::NAME,
-        k_order: KOrder::Lane16,
-        supports: gemm_decode::supports,
-        candidates: gemm_decode::candidates,
-        emit: gemm_decode::emit,
-    },
-    Family {
-        name: gemm_wgmma::NAME,
-        k_order: KOrder::Natural,
-        supports: gemm_wgmma::supports,
-        candidates: gemm_wgmma::candidates,
-        emit: gemm_wgmma::emit,
-    },
+    Family { name: gemm_decode::NAME, supports: gemm_decode::supports, candidates: gemm_decode::candidates, emit: gemm_decode::emit },
+    Family { name: gemm_wgmma::NAME, supports: gemm_wgmma::supports, candidates: gemm_wgmma::candidates, emit: gemm_wgmma::emit },
     Family {
         name: gemm_multicast::NAME,
-        k_order: KOrder::Natural,
         supports: gemm_multicast::supports,
         candidates: gemm_multicast::candidates,
         emit: gemm_multicast::emit,
     },
-    Family {
-        name: gemm_mma::NAME,
-        k_order: KOrder::Lane16,
-        supports: gemm_mma::supports,
-        candidates: gemm_mma::candidates,
-        emit: gemm_mma::emit,
-    },
+    Family { name: gemm_mma::NAME, supports: gemm_mma::supports, candidates: gemm_mma::candidates, emit: gemm_mma::emit },
 ];
 
 /// A kernel with the family and tile that it is of.
@@ -141,8 +120,19 @@ pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Resul
 /// Constraints that families of 8-bit activations have.
 pub(crate) fn check_eight_bits(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
     let no = |constraint: String| Err(Unsupported { family, constraint });
-    if problem.weight != (WeightFormat::W8 { dtype: problem.act }) {
-        return no(format!("activations of type {0} need weights of type {0}", problem.act.name()));
+    match problem.weight {
+        WeightFormat::W8 { dtype } if dtype == problem.act => {}
+        WeightFormat::W4 { group, .. } if !group.is_multiple_of(TILE_K) => {
+            return no(format!(
+                "4-bit weights beside {} activations need groups of a multiple of {TILE_K} rows, not {group}",
+                problem.act.name()
+            ));
+        }
+        WeightFormat::W4 { symmetric: false, .. } if problem.act == DType::F8E4M3FN => {
+            return no("f8E4M3FN cannot hold codes less zero points: symmetric weights, or i8 activations".into());
+        }
+        WeightFormat::W4 { .. } => {}
+        _ => return no(format!("activations of type {0} need weights of type {0} or of 4 bits", problem.act.name())),
     }
     if !matches!(problem.out, DType::F16 | DType::BF16 | DType::F32) {
         return no(format!("output must be f16, bf16 or f32, not {}", problem.out.name()));
@@ -178,11 +168,12 @@ pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String 
     };
     let float = match problem.act {
         DType::BF16 => "bf16",
-        _ if problem.has_scales() => "a8",
+        DType::I8 => "a8",
+        DType::F8E4M3FN => "af8",
         _ => "a16",
     };
     let mut name = format!("{w}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
-    if problem.out != problem.act && (problem.has_scales() || problem.out == DType::F32) {
+    if problem.out != problem.act && (problem.has_row_scales() || problem.out == DType::F32) {
         name.push('_');
         name.push_str(problem.out.name());
     }
@@ -214,9 +205,8 @@ pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
         params.push(Param::Residual { dtype });
     }
     params.push(Param::Rows { value: problem.m as u32 });
-    if problem.has_scales() {
-        params.extend([Param::RowScales, Param::ColumnScales]);
-    }
+    params.extend(problem.has_row_scales().then_some(Param::RowScales));
+    params.extend(problem.has_column_scales().then_some(Param::ColumnScales));
     params
 }
 
@@ -228,17 +218,23 @@ pub(crate) struct ParamIndex {
     pub(crate) bias: Option<u32>,
     pub(crate) residual: Option<u32>,
     pub(crate) rows: u32,
-    pub(crate) scales: Option<[u32; 2]>,
+    pub(crate) row_scales: Option<u32>,
+    pub(crate) column_scales: Option<u32>,
     pub(crate) count: u32,
 }
 
 impl ParamIndex {
     pub(crate) fn new(problem: &GemmProblem) -> Self {
-        let bias = problem.epilogue.bias.then_some(3);
-        let residual = problem.epilogue.residual.then_some(3 + u32::from(problem.epilogue.bias));
-        let rows = 3 + u32::from(problem.epilogue.bias) + u32::from(problem.epilogue.residual);
-        let scales = problem.has_scales().then_some([rows + 1, rows + 2]);
-        Self { weights: 0, x: 1, y: 2, bias, residual, rows, scales, count: rows + if problem.has_scales() { 3 } else { 1 } }
+        let mut count = 3;
+        let mut next = |is_there: bool| {
+            let index = count;
+            count += u32::from(is_there);
+            is_there.then_some(index)
+        };
+        let (bias, residual) = (next(problem.epilogue.bias), next(problem.epilogue.residual));
+        let rows = next(true).unwrap_or_default();
+        let (row_scales, column_scales) = (next(problem.has_row_scales()), next(problem.has_column_scales()));
+        Self { weights: 0, x: 1, y: 2, bias, residual, rows, row_scales, column_scales, count }
     }
 
     pub(crate) fn types(&self) -> Vec<crate::nvptx::ptx_builder::Ty> {

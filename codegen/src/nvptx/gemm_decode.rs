@@ -510,7 +510,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         }
         for (f, fragment) in acc.chunks_exact(4).enumerate() {
             let (i, j) = (f as u32 / tile.m_frags, f as u32 % tile.m_frags);
-            store_fragment(k, sums, at, j * FRAGMENT_ROWS, i * TILE_N as u32, fragment);
+            store_fragment(k, sums, at, j * FRAGMENT_ROWS, i * TILE_N as u32, fragment, None);
         }
         k.named_barrier(1, tile.consumers());
         let end = k.mul_c(k.add(tile0, self.count(tile0)), TILE_N as u32);

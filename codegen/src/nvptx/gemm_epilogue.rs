@@ -55,8 +55,10 @@ pub struct Destination<'c> {
     pub bias: Option<Int<'c>>,
     /// Residual, if the problem has one.
     pub residual: Option<Int<'c>>,
-    /// f32 scales of rows and of columns, if the problem has them.
-    pub scales: Option<[Int<'c>; 2]>,
+    /// f32 scales of rows, if the problem has them.
+    pub row_scales: Option<Int<'c>>,
+    /// f32 scales of columns, if the problem has them.
+    pub column_scales: Option<Int<'c>>,
     /// The block's part.
     pub corner: Corner<'c>,
 }
@@ -81,7 +83,8 @@ impl<'c> Destination<'c> {
             y: k.param_address(index.y),
             bias: index.bias.map(|i| k.param_address(i)),
             residual: index.residual.map(|i| k.param_address(i)),
-            scales: index.scales.map(|s| s.map(|i| k.param_address(i))),
+            row_scales: index.row_scales.map(|i| k.param_address(i)),
+            column_scales: index.column_scales.map(|i| k.param_address(i)),
             corner,
         }
     }
@@ -136,11 +139,22 @@ fn gelu_erf<'c>(k: &KernelBuilder<'c>, x: Float<'c>) -> Float<'c> {
     k.fsub(k.max(x, k.float(0.0)), k.fmul(k.fmul(size, k.float(0.5)), tail))
 }
 
-/// Writes one accumulator fragment of 16 columns by 8 rows: `address` is that of the lane's first element (row `2 (lane % 4)`, column `lane / 4`).
-pub fn store_fragment<'c>(k: &KernelBuilder<'c>, tile: SumTile, address: Int<'c>, row: u32, col: u32, acc: &[Var<'c>]) {
+/// Writes one accumulator fragment of 16 columns by 8 rows, with the columns of each half multiplied by a scale if any: `address` is that of the
+/// lane's first element (row `2 (lane % 4)`, column `lane / 4`).
+pub fn store_fragment<'c>(
+    k: &KernelBuilder<'c>,
+    tile: SumTile,
+    address: Int<'c>,
+    row: u32,
+    col: u32,
+    acc: &[Var<'c>],
+    scales: Option<[Float<'c>; 2]>,
+) {
     for (z, var) in acc.iter().enumerate() {
         let (z_row, z_col) = (z as u32 & 1, z as u32 >> 1);
-        k.store_shared_float(address, tile.at(row + z_row, col + 8 * z_col), k.get_number(*var));
+        let sum = k.get_number(*var);
+        let value = scales.map_or(sum, |s| k.fmul(sum, s[z_col as usize]));
+        k.store_shared_float(address, tile.at(row + z_row, col + 8 * z_col), value);
     }
 }
 
@@ -162,10 +176,13 @@ pub fn finish_tile<'c>(
             let offset = k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2);
             let mut values = add_sources(k, sources, offset, col, width);
             let index = k.add(k.mul(k.to_long(m), k.long(problem.n as u64)), k.to_long(column));
-            if let Some([of_rows, of_columns]) = to.scales {
-                let by_row = load_vector(k, DType::F32, of_rows, k.to_long(m), 1);
-                let by_column = load_vector(k, DType::F32, of_columns, k.to_long(column), width);
-                values = values.into_iter().zip(by_column).map(|(v, c)| k.fmul(k.fmul(v, by_row[0]), c)).collect();
+            if let Some(scales) = to.row_scales {
+                let by = load_vector(k, DType::F32, scales, k.to_long(m), 1);
+                values = values.into_iter().map(|v| k.fmul(v, by[0])).collect();
+            }
+            if let Some(scales) = to.column_scales {
+                let by = load_vector(k, DType::F32, scales, k.to_long(column), width);
+                values = values.into_iter().zip(by).map(|(v, by)| k.fmul(v, by)).collect();
             }
             if let Some(bias) = to.bias {
                 let terms = load_vector(k, problem.bias_type(), bias, k.to_long(column), width);

@@ -10,7 +10,10 @@
 //! fp16: (word & 0x000f000f) | 0x64006400 = 1024 + code        (word & 0x00f000f0) | 0x64006400 = 1024 + 16 code
 //! bf16: (word & 0x000f000f) | 0x43004300 = 128 + code
 //! fp16 subnormals: word & 0x000f000f = code · 2^-24            word & 0x00f000f0 = 16 code · 2^-24
+//! i8:   ((word << 4) & 0xf0f0f0f0) ^ 0x80808080 = 16 (code - 8), four of column g      (word & 0xf0f0f0f0) ^ 0x80808080 likewise of g + 8
 //! ```
+//!
+//! For 8-bit activations ([`KOrder::Bytes`](icd_core::pack_format::KOrder::Bytes)) byte `j` of a word has row `k0 + j`, `k0 = 4 (lane % 4)`, column `g` in its low half.
 //!
 //! Tensor cores multiply subnormals exactly, so where the scales multiply f32 sums anyway ([`subnormal_fragment`]) a fragment costs no arithmetic but
 //! masks; the center is subtracted from the sum, times the sum of the activations that one more product with [`unit_fragment`] yields.
@@ -33,6 +36,10 @@ const BF16_MINUS_136: u32 = 0xc308_c308;
 const SIGNS: u32 = 0x8000_8000;
 const LOW_NIBBLES: u32 = 0x000f_000f;
 const HIGH_NIBBLES: u32 = 0x00f0_00f0;
+const LOW_NIBBLES_OF_BYTES: u32 = 0x0f0f_0f0f;
+const HIGH_NIBBLES_OF_BYTES: u32 = 0xf0f0_f0f0;
+const BYTE_SIGNS: u32 = 0x8080_8080;
+const BYTE_ONES: u32 = 0x0101_0101;
 
 /// What centers the codes of a lane's two columns, for one group of rows.
 #[derive(Clone, Copy)]
@@ -106,6 +113,41 @@ pub fn dequantize_w4<'c>(k: &KernelBuilder<'c>, float: DType, word: Int<'c>, cen
             [low(word), high(word), low(upper), high(upper)]
         }
     }
+}
+
+/// Factor of [`symmetric_bytes`].
+pub const SYMMETRIC_BYTES_FACTOR: f32 = 16.0;
+
+/// One word of codes to four i8 numbers `16 (code - 8)` of column `g` and four of `g + 8`: three operations.
+pub fn symmetric_bytes<'c>(k: &KernelBuilder<'c>, word: Int<'c>) -> [Int<'c>; 2] {
+    [k.shl_c(word, 4), word].map(|w| k.and_xor(w, HIGH_NIBBLES_OF_BYTES, BYTE_SIGNS))
+}
+
+/// Factor of [`symmetric_float_bytes`].
+pub const SYMMETRIC_FLOAT_BYTES_FACTOR: f32 = 1.0 / 512.0;
+
+/// One word of codes to four e4m3 numbers `(code - 8) / 512` of column `g` and four of `g + 8`: a sign and a subnormal's significand, which up to 16
+/// is the number itself.
+pub fn symmetric_float_bytes<'c>(k: &KernelBuilder<'c>, word: Int<'c>) -> [Int<'c>; 2] {
+    [0, 4].map(|shift| {
+        let codes = if shift == 0 { word } else { k.shr_c(word, shift) };
+        let is_negative = k.not_and(k.shr_c(word, shift + 3), BYTE_ONES);
+        let size = k.xor(k.and_c(codes, LOW_NIBBLES_OF_BYTES), k.sub(k.int(8 * BYTE_ONES), is_negative));
+        k.add(k.mul_c(is_negative, 0x81), size)
+    })
+}
+
+/// One word of codes to four i8 numbers `code - zero` of column `g` and four of `g + 8`, from zero points (at most 128) in every byte.
+pub fn asymmetric_bytes<'c>(k: &KernelBuilder<'c>, word: Int<'c>, zeros: [Int<'c>; 2]) -> [Int<'c>; 2] {
+    let unsigned = |w, zero| k.xor_c(k.sub(k.and_or(w, LOW_NIBBLES_OF_BYTES, BYTE_SIGNS), zero), BYTE_SIGNS);
+    [unsigned(word, zeros[0]), unsigned(k.shr_c(word, 4), zeros[1])]
+}
+
+/// The zero points of a lane's columns `g` and `g + 8` in every byte of a word, for group `row` of the tile at `tile`.
+pub fn zero_bytes<'c>(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, group: Int<'c>, row: u32) -> [Int<'c>; 2] {
+    let start = format.zeros_at() as u32 + row * TILE_N as u32;
+    let at = k.add(tile, group);
+    [0, 8].map(|column| k.mul_c(k.load_shared_1(at, start + column), BYTE_ONES))
 }
 
 /// Factors of a [`subnormal_fragment`]'s columns `g` and `g + 8`.

@@ -330,7 +330,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         let at = k.add(self.shared, k.shl_c(k.add(k.mul_c(row, sums.pitch()), col), 2));
         for (f, fragment) in acc.chunks_exact(4).enumerate() {
             let (i, j) = (f as u32 / tile.m_frags, f as u32 % tile.m_frags);
-            store_fragment(k, sums, at, j * FRAGMENT_ROWS, i * TILE_N as u32, fragment);
+            store_fragment(k, sums, at, j * FRAGMENT_ROWS, i * TILE_N as u32, fragment, None);
         }
         k.barrier();
         let width = vector(self.problem, 8);

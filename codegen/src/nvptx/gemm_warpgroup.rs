@@ -5,12 +5,16 @@
 //! ┌ X, bytes 0..128: row r at 128 r, 16-byte piece c at c ^ (r & 7) ┐┌ X, bytes 128..256 likewise ┐   ┌ packed tiles, one a 16 columns ┐
 //! ```
 //!
-//! The packed weights ([`KOrder::Natural`](icd_core::pack_format::KOrder::Natural)) go from the ring to registers, are dequantized and scaled
-//! there and enter `wgmma` as operand A; X is operand B with the 128-byte swizzle.
+//! The packed weights ([`KOrder::Natural`](icd_core::pack_format::KOrder::Natural), or
+//! [`KOrder::Bytes`](icd_core::pack_format::KOrder::Bytes) beside 8-bit activations) go from the ring to registers, are dequantized there and enter
+//! `wgmma` as operand A; X is operand B with the 128-byte swizzle. 16-bit weights are scaled in registers too; of 8-bit ones, the sums are.
 
 use crate::nvptx::{
-    gemm_fragments::{Center, Scales, dequantize_w4, scale_fragment},
-    ptx_builder::{Int, KernelBuilder, Var},
+    gemm_fragments::{
+        Center, SYMMETRIC_BYTES_FACTOR, SYMMETRIC_FLOAT_BYTES_FACTOR, Scales, asymmetric_bytes, dequantize_w4, scale_fragment,
+        symmetric_bytes, symmetric_float_bytes, zero_bytes,
+    },
+    ptx_builder::{Float, Int, KernelBuilder, Var},
 };
 use icd_core::{
     DType,
@@ -27,6 +31,8 @@ pub const BLOCK_COLS: u32 = 64;
 pub const STRIPS_A_BLOCK: u32 = BLOCK_COLS / TILE_N as u32;
 /// Bytes of a swizzled row of X.
 pub const ROW_BYTES: u32 = 128;
+/// Registers of a thread for the fragments of a block over 128 bytes of k.
+const FRAGMENT_REGISTERS: u32 = 16;
 /// Bytes that X's rows advance by in one instruction.
 const STEP_BYTES: u32 = 32;
 /// Instructions of 16-bit operands that a packed tile takes.
@@ -34,6 +40,40 @@ pub const STEPS: u32 = TILE_K as u32 / 16;
 const STEPS_A_HALF: u32 = ROW_BYTES / STEP_BYTES;
 /// 128-byte swizzle and 1024 bytes from one group of eight rows to the next.
 const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
+
+/// When sums are multiplied by scales that are packed beside the codes. 16-bit activations: never, the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SumScaling {
+    /// Never.
+    None,
+    /// Once, by the scale of a whole column.
+    Once,
+    /// After each packed tile, by its group's scale (or by 1), when they are added to f32 sums.
+    EachTile,
+}
+
+impl SumScaling {
+    /// What a product of such weights needs. The tensor cores add up f32 products of 8-bit floats with the 14 bits that they keep, too few for more
+    /// than `FP8_K` products at a relative error under 2e-3.
+    pub fn of(act: DType, format: &PackFormat) -> Self {
+        const FP8_K: usize = 4096;
+        match format.weight {
+            _ if act.bytes() != 1 => Self::None,
+            WeightFormat::W4 { group, .. } if act == DType::I8 && group >= format.k => Self::Once,
+            WeightFormat::W4 { .. } => Self::EachTile,
+            _ if act == DType::F8E4M3FN && format.k > FP8_K => Self::EachTile,
+            _ => Self::None,
+        }
+    }
+
+    /// Registers of a thread for the sums of some rows of a block of columns, and for its fragments: those of the next tile too while sums are scaled.
+    pub const fn registers(self, rows: u32) -> u32 {
+        match self {
+            Self::EachTile => rows + 2 * FRAGMENT_REGISTERS,
+            Self::None | Self::Once => rows / 2 + FRAGMENT_REGISTERS,
+        }
+    }
+}
 
 /// Columns of packed weights times rows of X, by one warpgroup.
 pub struct WarpgroupProduct<'k, 'c> {
@@ -51,35 +91,121 @@ pub struct WarpgroupProduct<'k, 'c> {
     pub lane: Int<'c>,
 }
 
+/// A thread's sums of a [`WarpgroupProduct`].
+pub struct Sums<'c> {
+    /// What the tensor cores add to: all of `k`, or of the last packed tile.
+    products: Vec<Var<'c>>,
+    /// f32 sums of the packed tiles before the last.
+    scaled: Vec<Var<'c>>,
+    /// f32 scales of the last packed tile's columns `g` and `g + 8`, of each block.
+    scales: Vec<[Var<'c>; 2]>,
+}
+
 impl<'c> WarpgroupProduct<'_, 'c> {
     /// Sums of a thread for one block of columns.
     pub fn sums_a_block(&self) -> usize {
         (self.rows / 2) as usize
     }
 
-    /// Sums of a thread, zero.
-    pub fn sums(&self) -> Vec<Var<'c>> {
-        let count = self.sums_a_block() * self.blocks as usize;
-        if self.act == DType::I8 { self.k.int_vars(count) } else { self.k.float_vars(count) }
+    /// When the sums are scaled.
+    pub fn scaling(&self) -> SumScaling {
+        SumScaling::of(self.act, self.format)
     }
 
-    /// 128 bytes of k, half a packed tile of 16-bit activations and all of one of 8-bit ones: fragments first, then the matrix instructions, which may still run when this returns; those of the half before are done.
-    /// X lies `x_offset` bytes beyond `x`, the warp's first tile at `tile`.
-    pub fn multiply(&self, x: Int<'c>, x_offset: u32, tile: Int<'c>, half: u32, acc: &[Var<'c>]) {
+    /// Sums of a thread, zero.
+    pub fn sums(&self) -> Sums<'c> {
+        let k = self.k;
+        let count = self.sums_a_block() * self.blocks as usize;
+        let products = if self.act == DType::I8 { k.int_vars(count) } else { k.float_vars(count) };
+        let scaled = if self.scaling() == SumScaling::EachTile { k.float_vars(count) } else { Vec::new() };
+        let pairs = if self.scaling() == SumScaling::None || !self.has_scales() { 0 } else { self.blocks };
+        let scales = (0..pairs).map(|_| std::array::from_fn(|_| k.var(k.float(0.0)))).collect();
+        Sums { products, scaled, scales }
+    }
+
+    /// Whether scales are packed beside the codes.
+    fn has_scales(&self) -> bool {
+        self.format.groups_per_tile() > 0
+    }
+
+    /// Makes all sums zero.
+    pub fn clear(&self, sums: &Sums<'c>) {
+        for sum in sums.products.iter().chain(&sums.scaled) {
+            self.k.clear(*sum);
+        }
+    }
+
+    /// 128 bytes of k, half a packed tile of 16-bit activations and all of one of 8-bit ones: fragments first, then the matrix instructions, which may
+    /// still run when this returns; those of the call before are done. X lies `x_offset` bytes beyond `x`, the warp's first tile at `tile`.
+    pub fn multiply(&self, x: Int<'c>, x_offset: u32, tile: Int<'c>, half: u32, sums: &Sums<'c>) {
         let (k, format) = (self.k, self.format);
         let tile_bytes = format.tile_bytes() as u32;
         let descriptor = k.add(k.to_long(k.shr_c(x, 4)), k.long(DESCRIPTOR + u64::from(x_offset >> 4)));
-        let fragments: Vec<Vec<[Int; 4]>> =
-            (0..self.blocks).map(|b| self.fragments(k.add_c(tile, b * STRIPS_A_BLOCK * tile_bytes), half)).collect();
+        let strips: Vec<Int> = (0..self.blocks).map(|b| k.add_c(tile, b * STRIPS_A_BLOCK * tile_bytes)).collect();
+        let fragments: Vec<Vec<[Int; 4]>> = strips.iter().map(|strip| self.fragments(*strip, half)).collect();
+        let scales: Vec<[Float; 2]> = strips.iter().take(sums.scales.len()).map(|strip| self.scales(*strip)).collect();
+        let restarts = self.scaling() == SumScaling::EachTile;
+        if restarts {
+            k.wgmma_finish(&sums.products);
+            self.add_products(sums);
+        }
+        for (vars, values) in sums.scales.iter().zip(&scales) {
+            vars.iter().zip(values).for_each(|(var, value)| k.set(*var, *value));
+        }
         k.wgmma_fence();
         for step in 0..STEPS_A_HALF {
-            for (target, block) in acc.chunks_exact(self.sums_a_block()).zip(&fragments) {
+            for (target, block) in sums.products.chunks_exact(self.sums_a_block()).zip(&fragments) {
                 let operand = k.add(descriptor, k.long(u64::from(step * STEP_BYTES >> 4)));
-                k.wgmma_m64(self.act, target, block[step as usize], operand);
+                k.wgmma_m64(self.act, target, step > 0 || !restarts, block[step as usize], operand);
             }
         }
         k.wgmma_commit();
-        k.wgmma_wait(1);
+        if !restarts {
+            k.wgmma_wait(1);
+        }
+    }
+
+    /// The sums once all instructions are done; they are used up.
+    pub fn finish<'s>(&self, sums: &'s Sums<'c>) -> &'s [Var<'c>] {
+        self.k.wgmma_finish(&sums.products);
+        match self.scaling() {
+            SumScaling::None | SumScaling::Once => &sums.products,
+            SumScaling::EachTile => {
+                self.add_products(sums);
+                &sums.scaled
+            }
+        }
+    }
+
+    /// What each sum of a block is still to be multiplied by: columns `g` and `g + 8`.
+    pub fn pending_scales(&self, sums: &Sums<'c>, block: usize) -> Option<[Float<'c>; 2]> {
+        let is_pending = self.scaling() == SumScaling::Once;
+        sums.scales.get(block).filter(|_| is_pending).map(|s| s.map(|v| self.k.get_float(v)))
+    }
+
+    /// Adds the last tile's products to the f32 sums.
+    fn add_products(&self, sums: &Sums<'c>) {
+        let k = self.k;
+        for (i, (total, product)) in sums.scaled.iter().zip(&sums.products).enumerate() {
+            let (product, sum) = (k.get_number(*product), k.get_float(*total));
+            let added = match sums.scales.get(i / self.sums_a_block()) {
+                Some(scales) => k.fma(product, k.get_float(scales[i >> 1 & 1]), sum),
+                None => k.fadd(product, sum),
+            };
+            k.set(*total, added);
+        }
+    }
+
+    /// f32 scales of a strip's packed tile, as the products need them.
+    fn scales(&self, strip: Int<'c>) -> [Float<'c>; 2] {
+        let (k, format) = (self.k, self.format);
+        let scales = Scales::load(k, format, strip, k.shr_c(self.lane, 2), 0).floats(k, format.float);
+        let factor = match self.act {
+            DType::F8E4M3FN => SYMMETRIC_FLOAT_BYTES_FACTOR,
+            _ if format.has_zeros() => return scales,
+            _ => SYMMETRIC_BYTES_FACTOR,
+        };
+        scales.map(|s| k.fmul(s, k.float(1.0 / factor)))
     }
 
     /// The four A fragments of a strip for half a stage.
@@ -90,6 +216,9 @@ impl<'c> WarpgroupProduct<'_, 'c> {
             return (0..STEPS_A_HALF).map(|s| k.load_shared_16(at, (half * STEPS_A_HALF + s) * 512)).collect();
         }
         let column = k.shr_c(self.lane, 2);
+        if self.act.bytes() == 1 {
+            return self.byte_fragments(strip, at, column);
+        }
         let words = k.load_shared_16(at, half * 512);
         let steps_a_group = (STEPS / format.groups_per_tile() as u32) as usize;
         let mut all = Vec::new();
@@ -100,6 +229,26 @@ impl<'c> WarpgroupProduct<'_, 'c> {
             all.extend(group.iter().map(|w| scale_fragment(k, format.float, dequantize_w4(k, format.float, *w, center), scales)));
         }
         all
+    }
+
+    /// The four A fragments of 8-bit elements of a strip of codes, whose words for this lane lie at `at`.
+    fn byte_fragments(&self, strip: Int<'c>, at: Int<'c>, column: Int<'c>) -> Vec<[Int<'c>; 4]> {
+        let (k, format) = (self.k, self.format);
+        let zeros = format.has_zeros().then(|| zero_bytes(k, format, strip, column, 0));
+        let bytes = |word: Int<'c>| match zeros {
+            Some(zeros) => asymmetric_bytes(k, word, zeros),
+            None if self.act == DType::I8 => symmetric_bytes(k, word),
+            None => symmetric_float_bytes(k, word),
+        };
+        let words = [k.load_shared_16(at, 0), k.load_shared_16(at, 512)];
+        words
+            .as_flattened()
+            .chunks_exact(2)
+            .map(|pair| {
+                let ([low, low_8], [high, high_8]) = (bytes(pair[0]), bytes(pair[1]));
+                [low, low_8, high, high_8]
+            })
+            .collect()
     }
 }
 

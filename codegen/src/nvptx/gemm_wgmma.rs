@@ -459,7 +459,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         let group = k.shr_c(self.warp, 2);
         let product =
             WarpgroupProduct { k, format: &self.format, act: self.problem.act, rows: tile.rows, blocks: tile.blocks, lane: self.lane };
-        let acc = product.sums();
+        let sums = product.sums();
         let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
         let tile_offset = k.add_c(k.mul_c(strip, self.format.tile_bytes() as u32), 2 * tile.x_half_bytes());
         let cursor = self.ring.cursor(k, 0);
@@ -470,7 +470,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             k.proxy_fence();
             for half in 0..2 {
                 let stage = self.stage_of(slot);
-                product.multiply(stage, half * tile.x_half_bytes(), k.add(stage, tile_offset), half, &acc);
+                product.multiply(stage, half * tile.x_half_bytes(), k.add(stage, tile_offset), half, &sums);
                 if half == 0 {
                     k.when(k.less(k.int(0), i), || k.mbarrier_arrive(k.get(previous)));
                 }
@@ -478,8 +478,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             k.set(previous, self.ring.empty_at(k, slot));
             self.ring.advance(k, &cursor);
         });
-        k.wgmma_wait(0);
-        self.finish(group, &acc);
+        self.finish(group, product.finish(&sums));
     }
 
     fn finish(&self, group: Int<'c>, acc: &[Var<'c>]) {
@@ -493,7 +492,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.named_barrier(1, tile.consumers());
         for (b, block) in acc.chunks_exact(per_block).enumerate() {
             for (j, fragment) in block.chunks_exact(4).enumerate() {
-                store_fragment(k, sums, at, 8 * j as u32, BLOCK_COLS * b as u32, fragment);
+                store_fragment(k, sums, at, 8 * j as u32, BLOCK_COLS * b as u32, fragment, None);
             }
         }
         let mut sources = vec![self.shared];

@@ -9,6 +9,10 @@ const EVICT_FIRST: u64 = 0x12f0_0000_0000_0000;
 
 /// Truth table of `(a & b) | c` for `lop3`.
 const AND_OR: u32 = 0xea;
+/// Truth table of `(a & b) ^ c` for `lop3`.
+const AND_XOR: u32 = 0x6a;
+/// Truth table of `!a & b` for `lop3`.
+const NOT_AND: u32 = 0x0c;
 
 /// 16-bit float type of operands, by its PTX suffix.
 fn suffix(float: DType) -> &'static str {
@@ -223,9 +227,9 @@ impl<'c> KernelBuilder<'c> {
     pub fn wgmma_wait(&self, pending: u32) {
         self.asm(&[], &format!("wgmma.wait_group.sync.aligned {pending};"), &[]);
     }
-    /// `acc += A · B` of `wgmma.m64nN` over 32 bytes of `k`, `N = 2 * acc.len()`: A in registers, B behind a shared-memory descriptor, stored with
-    /// `k` contiguous. Elements are `f16`, `bf16`, `f8E4M3FN` (f32 sums) or `i8` (i32 sums, wrapping).
-    pub fn wgmma_m64(&self, element: DType, acc: &[Var<'c>], a: [Int<'c>; 4], descriptor: Int<'c>) {
+    /// `acc += A · B` of `wgmma.m64nN` over 32 bytes of `k`, or `acc = A · B` where it does not accumulate, `N = 2 * acc.len()`: A in registers, B
+    /// behind a shared-memory descriptor, stored with `k` contiguous. Elements are `f16`, `bf16`, `f8E4M3FN` (f32 sums) or `i8` (i32 sums, wrapping).
+    pub fn wgmma_m64(&self, element: DType, acc: &[Var<'c>], accumulates: bool, a: [Int<'c>; 4], descriptor: Int<'c>) {
         let (shape, scales) = match element {
             DType::I8 => ("k32.s32.s8.s8", ""),
             DType::F8E4M3FN => ("k32.f32.e4m3.e4m3", ", 1, 1"),
@@ -235,7 +239,8 @@ impl<'c> KernelBuilder<'c> {
         let count = acc.len();
         let d: Vec<String> = (0..count).map(|i| format!("${i}")).collect();
         let text = format!(
-            "{{.reg .pred p; setp.eq.u32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n{}{shape} {{{}}}, {{${}, ${}, ${}, ${}}}, ${}, p{scales};}}",
+            "{{.reg .pred p; setp.ne.u32 p, {}, 0; wgmma.mma_async.sync.aligned.m64n{}{shape} {{{}}}, {{${}, ${}, ${}, ${}}}, ${}, p{scales};}}",
+            u32::from(accumulates),
             count * 2,
             d.join(", "),
             count,
@@ -246,6 +251,11 @@ impl<'c> KernelBuilder<'c> {
         );
         let [a0, a1, a2, a3] = a.map(Into::into);
         self.asm_update(acc, &text, &[a0, a1, a2, a3, descriptor.into()]);
+    }
+    /// Waits until no group is in flight, and lets nothing read the sums before.
+    pub fn wgmma_finish(&self, sums: &[Var<'c>]) {
+        self.wgmma_wait(0);
+        self.asm_update(sums, "", &[]);
     }
     /// Gives up registers down to `count` a thread (a multiple of 8), or asks for them, for all warps of a warpgroup.
     pub fn set_registers(&self, count: u32, grows: bool) {
@@ -296,10 +306,21 @@ impl<'c> KernelBuilder<'c> {
         }
     }
 
+    fn three_logic(&self, value: Int<'c>, mask: u32, bits: u32, table: u32) -> Int<'c> {
+        let text = format!("lop3.b32 $0, $1, $2, $3, {table};");
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[value.into(), self.int(mask).into(), self.int(bits).into()]))
+    }
     /// `(value & mask) | bits` in one instruction.
     pub fn and_or(&self, value: Int<'c>, mask: u32, bits: u32) -> Int<'c> {
-        let text = format!("lop3.b32 $0, $1, $2, $3, {AND_OR};");
-        self.one_int(self.asm_pure(&[Ty::I32], &text, &[value.into(), self.int(mask).into(), self.int(bits).into()]))
+        self.three_logic(value, mask, bits, AND_OR)
+    }
+    /// `(value & mask) ^ bits` in one instruction.
+    pub fn and_xor(&self, value: Int<'c>, mask: u32, bits: u32) -> Int<'c> {
+        self.three_logic(value, mask, bits, AND_XOR)
+    }
+    /// `!value & mask` in one instruction.
+    pub fn not_and(&self, value: Int<'c>, mask: u32) -> Int<'c> {
+        self.three_logic(value, mask, 0, NOT_AND)
     }
     /// Pairwise `a * b + c` of two 16-bit floats.
     pub fn fma_pair(&self, float: DType, a: Int<'c>, b: Int<'c>, c: Int<'c>) -> Int<'c> {

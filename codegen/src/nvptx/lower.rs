@@ -601,6 +601,7 @@ fn order_name(order: KOrder) -> &'static str {
     match order {
         KOrder::Natural => "natural",
         KOrder::Lane16 => "lane16",
+        KOrder::Bytes => "bytes",
     }
 }
 

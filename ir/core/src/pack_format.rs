@@ -13,11 +13,11 @@
 //! └──────────────────────────────────────────────────────────┴───────────────┘   asymmetric: then 16 zero points a group, one byte each
 //!
 //! tile, 16-bit elements (4096 bytes): 8 steps × 32 lanes × 8 elements
-//! tile, 8-bit elements (2048 bytes): 4 steps × 32 lanes × 16 elements
+//! tile, 8-bit elements (2048 bytes): 4 pieces × 32 lanes × 16 elements
 //! ```
 //!
-//! A lane's share is the A fragment of `mma.m16n8k16` (8-bit elements: `mma.m16n8k32`) with the columns of `W` as its 16 rows, so a 16-byte read yields four instructions' worth
-//! of 4-bit codes or one instruction's worth of 16-bit weights. The map from place to (n, k) within a tile is [`PackFormat::tile_layout`].
+//! A lane's share is the A fragment of `mma.m16n8k16` (for 8-bit activations, [`KOrder::Bytes`]: `mma.m16n8k32`) with the columns of `W` as its 16
+//! rows, so a 16-byte read yields 32 codes, 16 elements of 8 bits or 8 of 16 bits, whole instructions' worth of each. The map from place to (n, k) within a tile is [`PackFormat::tile_layout`].
 //!
 //! Columns and rows beyond the matrix are padding: code and zero point such that, with a scale of 0, they contribute nothing.
 
@@ -47,7 +47,7 @@ pub enum WeightFormat {
     },
     /// 16-bit floats of the activation's type.
     Dense,
-    /// 8-bit elements; the scale of a column is not among the packed bytes. `k` is in natural order whatever the format's [`KOrder`] says.
+    /// 8-bit elements; the scale of a column is not among the packed bytes.
     W8 {
         /// `i8` or `f8E4M3FN`.
         dtype: DType,
@@ -63,6 +63,8 @@ pub enum KOrder {
     /// The eight rows that a lane takes in two successive steps are consecutive, so that it reads its activations 16 bytes at a time
     /// ([`layout::k_order_lane16`]). For `mma.sync`.
     Lane16,
+    /// Natural order for 8-bit activations: slot `j` of step `s` is row `32 s + j`. For 8-bit `wgmma`.
+    Bytes,
 }
 
 /// Byte layout of one packed weight matrix.
@@ -214,22 +216,15 @@ impl PackFormat {
     }
 
     /// The map from place in a tile to (`n` 0..16, `k` 0..128). Inputs, lowest first: 4-bit codes `nibble` 3, `word` 2, `lane` 5, `half` 1;
-    /// dense `reg` 3, `lane` 5, `step` 3; 8-bit `reg` 4, `lane` 5, `step` 2. The input bits in order are the element's index in the tile.
+    /// dense `reg` 3, `lane` 5, `step` 3; 8-bit `reg` 4, `lane` 5, `piece` 2. The input bits in order are the element's index in the tile.
     ///
     /// # Errors
     /// None for a format that passed [`PackFormat::check`].
     pub fn tile_layout(&self) -> Result<Layout, LayoutError> {
-        if let WeightFormat::W8 { .. } = self.weight {
-            let fragment = layout::mma_m16n8k32_a();
-            let rows = basis_rows(&fragment);
-            let ins = fragment.ins().iter().cloned().chain([layout::Dim { name: "step".into(), bits: 2 }]).collect();
-            let outs = vec![layout::Dim { name: "n".into(), bits: 4 }, layout::Dim { name: "k".into(), bits: 7 }];
-            let steps = vec![vec![0, 32], vec![0, 64]];
-            return Layout::new(ins, outs, &rows.into_iter().chain([steps]).collect::<Vec<_>>());
-        }
         let k_order = match self.k_order {
             KOrder::Natural => layout::k_order_natural(),
             KOrder::Lane16 => layout::k_order_lane16(),
+            KOrder::Bytes => layout::k_order_bytes(),
         };
         let step = Layout::identity("step", "step", 3)?;
         let fragment = layout::mma_m16n8k16_a().product(&step)?;
@@ -237,7 +232,20 @@ impl PackFormat {
         let rows = Layout::identity("n", "n", 4)?.product(&k_order)?;
         let to_element = fragment.then(&rows)?;
         match self.weight {
-            WeightFormat::Dense | WeightFormat::W8 { .. } => Ok(to_element),
+            WeightFormat::Dense => Ok(to_element),
+            WeightFormat::W8 { .. } => {
+                let bytes: &[&[u64]] = match self.k_order {
+                    KOrder::Bytes => &[&[4, 0], &[1, 0], &[2, 0], &[0, 1]],
+                    KOrder::Natural | KOrder::Lane16 => &[&[1, 0], &[2, 0], &[4, 0], &[0, 1]],
+                };
+                let outs = [("reg", 3), ("step", 3)];
+                let places = sum_outputs(
+                    &Layout::from_bases(&[("reg", bytes)], &outs)?,
+                    &Layout::from_bases(&[("piece", &[&[0, 2], &[0, 4]])], &outs)?,
+                )?;
+                let places = places.product(&Layout::identity("lane", "lane", 5)?)?;
+                places.reorder(&["reg", "lane", "piece"], &["reg", "lane", "step"])?.then(&to_element)
+            }
             WeightFormat::W4 { .. } => {
                 let word = Layout::from_bases(&[("word", &[&[1], &[2]])], &[("step", 3)])?;
                 let half = Layout::from_bases(&[("half", &[&[4]])], &[("step", 3)])?;
@@ -272,18 +280,22 @@ fn sum_outputs(a: &Layout, b: &Layout) -> Result<Layout, LayoutError> {
 
 /// Index of element (n, k) in its tile: the inverse of [`PackFormat::tile_layout`], written out so that packing need not multiply matrices.
 fn element_index(weight: WeightFormat, k_order: KOrder, n: usize, k: usize) -> usize {
-    if let WeightFormat::W8 { .. } = weight {
-        let lane = (n & 7) * 4 + (k >> 2 & 3);
-        return ((k >> 5) * 32 + lane) * 16 + (k & 3) + 4 * (n >> 3) + 8 * (k >> 4 & 1);
-    }
     let (step, lane_k, high, low) = match k_order {
         KOrder::Natural => (k >> 4, k >> 1 & 3, k >> 3 & 1, k & 1),
         KOrder::Lane16 => ((k >> 5) * 2 + (k >> 2 & 1), k >> 3 & 3, k >> 1 & 1, k & 1),
+        KOrder::Bytes => (k >> 4, k >> 2 & 3, k & 1, k >> 1 & 1),
     };
     let (lane, row_high) = ((n & 7) * 4 + lane_k, n >> 3);
     match weight {
         WeightFormat::W4 { .. } => (((step >> 2) * 32 + lane) * 4 + (step & 3)) * 8 + row_high + 2 * high + 4 * low,
-        WeightFormat::Dense | WeightFormat::W8 { .. } => (step * 32 + lane) * 8 + low + 2 * row_high + 4 * high,
+        WeightFormat::Dense => (step * 32 + lane) * 8 + low + 2 * row_high + 4 * high,
+        WeightFormat::W8 { .. } => {
+            let element = match k_order {
+                KOrder::Bytes => high + 2 * low + 4 * row_high,
+                KOrder::Natural | KOrder::Lane16 => low + 2 * row_high + 4 * high,
+            };
+            ((step >> 1) * 32 + lane) * 16 + 8 * (step & 1) + element
+        }
     }
 }
 
@@ -293,7 +305,7 @@ mod tests {
 
     fn formats() -> Vec<PackFormat> {
         let mut all = Vec::new();
-        for k_order in [KOrder::Natural, KOrder::Lane16] {
+        for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
             for weight in [
                 WeightFormat::Dense,
                 WeightFormat::W4 { symmetric: true, group: 128 },
@@ -319,6 +331,16 @@ mod tests {
                     assert_eq!(flat as usize, element_index(f.weight, f.k_order, n, k), "{f:?} n {n} k {k}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn bytes_order_is_the_fragment_of_instructions_of_eight_bits() {
+        let format = PackFormat::new(16, 128, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, KOrder::Bytes).unwrap();
+        let (layout, fragment) = (format.tile_layout().unwrap(), layout::mma_m16n8k32_a());
+        for place in 0..2048u64 {
+            let one = fragment.apply(&[place & 15, place >> 4 & 31]);
+            assert_eq!(layout.apply(&[place & 15, place >> 4 & 31, place >> 9]), vec![one[0], one[1] + 32 * (place >> 9)]);
         }
     }
 

@@ -48,8 +48,9 @@ pub struct Epilogue {
     pub narrow_residual: bool,
 }
 
-/// `Y[m][n] = epilogue(X[m][k] · W[k][n])`, all row-major and contiguous, accumulated in f32 (8-bit integers: exactly, in 32-bit integers). With
-/// 8-bit activations the product is multiplied by an f32 scale a row of `X` and one a column of `W` before the epilogue.
+/// `Y[m][n] = epilogue(X[m][k] · W[k][n])`, all row-major and contiguous, accumulated in f32 (8-bit integers: exactly, in 32-bit integers, within a
+/// group of rows that share a scale). The product is multiplied by an f32 scale a row of 8-bit `X` and one a column of 8-bit `W` before the epilogue;
+/// the scales of 4-bit `W` are packed beside its codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GemmProblem {
@@ -59,7 +60,8 @@ pub struct GemmProblem {
     pub n: usize,
     /// Contracted size.
     pub k: usize,
-    /// Type of `X`, of the bias, and of dense weights and scales: `f16` or `bf16`; `i8` or `f8E4M3FN` with weights of the same type.
+    /// Type of `X`, of the bias, and of dense weights and scales: `f16` or `bf16`; `i8` or `f8E4M3FN` with weights of the same type or of
+    /// 4 bits.
     pub act: DType,
     /// Type of `Y` and, unless narrow, of the residual: the activation's, `f32`, or with 8-bit activations any of `f16`, `bf16`, `f32`.
     pub out: DType,
@@ -72,17 +74,21 @@ pub struct GemmProblem {
 }
 
 impl GemmProblem {
-    /// Whether activations and weights have eight bits, so that row and column scales apply.
-    pub const fn has_scales(&self) -> bool {
+    /// Whether the activations have eight bits, so that a scale a row applies.
+    pub const fn has_row_scales(&self) -> bool {
         self.act.bytes() == 1
+    }
+    /// Whether the weights have eight bits, so that a scale a column applies.
+    pub const fn has_column_scales(&self) -> bool {
+        matches!(self.weight, WeightFormat::W8 { .. })
     }
     /// Element type of the bias: the activation's, or the output's when the activations have eight bits.
     pub const fn bias_type(&self) -> DType {
-        if self.has_scales() { self.out } else { self.act }
+        if self.has_row_scales() { self.out } else { self.act }
     }
     /// 16-bit type of scales and dense elements in the packed form.
     pub const fn packed_float(&self) -> DType {
-        if self.has_scales() { DType::F16 } else { self.act }
+        if self.has_row_scales() { DType::F16 } else { self.act }
     }
     /// Floating-point operations of the product.
     pub fn flops(&self) -> f64 {

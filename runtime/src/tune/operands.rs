@@ -19,7 +19,7 @@ pub(crate) struct Operands {
     pub(crate) weights: Vec<u8>,
     /// `[m][k]`.
     pub(crate) x: Vec<u8>,
-    /// f32 scales of the rows and of the columns of 8-bit products.
+    /// f32 scales of the rows of 8-bit activations and of the columns of 8-bit weights.
     pub(crate) row_scales: Vec<u8>,
     pub(crate) column_scales: Vec<u8>,
     sample: (Vec<usize>, Vec<usize>),
@@ -50,11 +50,11 @@ impl Operands {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let x = elements(problem.act, problem.m * problem.k, &mut random);
         let weights = packed(&format, &mut random);
-        let mut scales = |count: usize| {
-            let count = if problem.has_scales() { count } else { 0 };
+        let mut scales = |count: usize, has_scales: bool| {
+            let count = if has_scales { count } else { 0 };
             (0..count).flat_map(|_| (0.001 + 0.004 * random.float().abs()).to_le_bytes()).collect()
         };
-        let (row_scales, column_scales) = (scales(problem.m), scales(problem.n));
+        let (row_scales, column_scales) = (scales(problem.m, problem.has_row_scales()), scales(problem.n, problem.has_column_scales()));
         let mut pick = |count: usize| -> Vec<usize> {
             let ends = [0, count - 1];
             let inner = (0..SAMPLE.min(count)).map(|_| random.below(count));

@@ -73,8 +73,10 @@ fn right_outputs_are_right_and_wrong_ones_wrong() {
         (DType::F16, WeightFormat::W4 { symmetric: false, group: 32 }),
         (DType::F16, WeightFormat::Dense),
         (DType::I8, WeightFormat::W8 { dtype: DType::I8 }),
+        (DType::I8, WeightFormat::W4 { symmetric: true, group: 128 }),
+        (DType::F16, WeightFormat::W8 { dtype: DType::I8 }),
     ] {
-        for k_order in [KOrder::Natural, KOrder::Lane16] {
+        for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
             let problem = problem(5, 37, 300, act, weight);
             let format = PackFormat::new(37, 300, weight, problem.packed_float(), k_order).unwrap();
             let operands = Operands::random(&problem, format, seed);

@@ -100,3 +100,9 @@ pub fn k_order_natural() -> Layout {
 pub fn k_order_lane16() -> Layout {
     fixed(&[("slot", &[&[1], &[8], &[16], &[2]]), ("step", &[&[4], &[32], &[64]])], &[("k", 7)])
 }
+
+/// As [`k_order_natural`] for [`crate::pack_format::KOrder::Bytes`]: two successive steps are one instruction of 8-bit elements, of which a lane takes
+/// four consecutive `k` a register.
+pub fn k_order_bytes() -> Layout {
+    fixed(&[("slot", &[&[2], &[4], &[8], &[1]]), ("step", &[&[16], &[32], &[64]])], &[("k", 7)])
+}

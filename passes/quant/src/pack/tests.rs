@@ -29,7 +29,7 @@ fn unpacking_is_the_exact_inverse_for_ragged_matrices() {
     for (n, k) in [(1, 1), (16, 128), (17, 129), (40, 300), (5, 1000), (128, 96)] {
         for group in [32, 64, 128, 1024] {
             for symmetric in [true, false] {
-                for k_order in [KOrder::Natural, KOrder::Lane16] {
+                for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
                     let format = w4(n, k, group, symmetric, k_order);
                     let (codes, scales, zeros) = matrix(&format, (n * 7 + k + group) as u64);
                     let packed = pack_w4(&format, &codes, &scales, zeros.as_deref()).unwrap();
@@ -124,7 +124,7 @@ fn nibbles(codes: &[u8], n: usize) -> Vec<u8> {
 #[test]
 fn codes_lie_where_the_format_says() {
     for (n, k) in [(16, 128), (17, 129), (300, 140), (31, 1)] {
-        for k_order in [KOrder::Natural, KOrder::Lane16] {
+        for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
             let format = w4(n, k, 32, false, k_order);
             let (codes, scales, zeros) = matrix(&format, (n + 13 * k) as u64);
             let packed = pack_w4(&format, &codes, &scales, zeros.as_deref()).unwrap();

@@ -34,6 +34,7 @@ fn slot(k_order: KOrder, k: usize) -> usize {
     let (r, g) = match k_order {
         KOrder::Natural => ([3, 0, 4], [5, 1, 2]),
         KOrder::Lane16 => ([1, 0, 2], [5, 3, 4]),
+        KOrder::Bytes => ([0, 1, 4], [5, 2, 3]),
     };
     let three = |bits: [usize; 3]| bit(bits[0]) | bit(bits[1]) << 1 | bit(bits[2]) << 2;
     bit(6) * HALF + three(r) * LANES + three(g)
