@@ -1,6 +1,7 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
-//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, or `i8`, `fp8` for 8-bit weights and activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
+//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
+//! activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
@@ -51,13 +52,15 @@ fn problem(text: &str, arch: Arch) -> Result<GemmProblem, Box<dyn Error>> {
     let mut fields = text.split(':');
     let sizes: Vec<usize> = fields.next().unwrap_or_default().split('x').map(str::parse).collect::<Result<_, _>>()?;
     let &[m, n, k] = sizes.as_slice() else { return Err("sizes are MxNxK".into()) };
-    let weight = weight(fields.next().unwrap_or("sym128"))?;
+    let name = fields.next().unwrap_or("sym128");
+    let is_wide = name.ends_with("a16");
+    let weight = weight(name.strip_suffix("a16").unwrap_or(name))?;
     let epilogue = epilogue(fields.next().unwrap_or_default())?;
     let dtype = fields.next().unwrap_or("f16");
     let float = if dtype.starts_with("bf16") { DType::BF16 } else { DType::F16 };
     let out = if dtype.ends_with(".f32") { DType::F32 } else { float };
     let act = match (weight, dtype.split('.').next()) {
-        (WeightFormat::W8 { dtype }, _) => dtype,
+        (WeightFormat::W8 { dtype }, _) if !is_wide => dtype,
         (_, Some("i8")) => DType::I8,
         (_, Some("fp8")) => DType::F8E4M3FN,
         _ => float,

@@ -329,3 +329,44 @@ fn eight_bit_products_are_exact_through_fragments_and_swizzle() {
         }
     }
 }
+
+/// `prmt.b32`.
+fn permuted(a: u32, b: u32, selector: u32) -> u32 {
+    let bytes = u64::from(b) << 32 | u64::from(a);
+    (0..4).fold(0, |out, i| out | ((bytes >> (8 * (selector >> (4 * i) & 7))) as u32 & 0xff) << (8 * i))
+}
+
+/// Four i8 weights of a word by the fp16 numbers `1024 + 128 + w`.
+fn halves(word: u32) -> [f64; 4] {
+    let pairs = [0x5150, 0x5352].map(|bytes| permuted(word ^ 0x8080_8080, 0x6400_6400, bytes));
+    std::array::from_fn(|i| f16::from_bits((pairs[i / 2] >> (16 * (i % 2))) as u16).to_f64() - 1152.0)
+}
+
+/// Four i8 weights of a word by the f32 numbers `2^23 + 128 + w`.
+fn singles(word: u32) -> [f64; 4] {
+    std::array::from_fn(|i| f64::from(f32::from_bits(permuted(word ^ 0x8080_8080, 0x4b00_0000, 0x7440 | i as u32)) - 8_388_736.0))
+}
+
+#[test]
+fn eight_bit_weights_are_exact_in_the_fragments_of_sixteen_bit_instructions() {
+    let mut random = Random(std::process::id().into());
+    for k_order in [KOrder::Natural, KOrder::Lane16] {
+        let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, k_order).unwrap();
+        let weights: Vec<u8> = (0..TILE_K * TILE_N).map(|_| random.next() as u8).collect();
+        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+        let packed = pack_w8(&format, &weights).unwrap();
+        let b = |lane: usize, step: usize, i: usize| match k_order {
+            KOrder::Lane16 => lane16_operand(&x, lane, step, i),
+            KOrder::Natural | KOrder::Bytes => f64::from(x[lane / 4 * TILE_K + step * 16 + lane % 4 * 2 + i % 2 + i / 2 * 8]),
+        };
+        let want = reference(&x, |k, n| signed(weights[k * TILE_N + n]));
+        for numbers in [halves, singles] {
+            let a = |lane: usize, step: usize| {
+                let word = |i: usize| numbers(word_at(&packed, step / 2 * 512 + lane * 16 + step % 2 * 8 + i * 4));
+                let (low, high) = (word(0), word(1));
+                std::array::from_fn(|i| if i < 4 { low[i] } else { high[i - 4] })
+            };
+            assert_close(&multiply(a, b), &want);
+        }
+    }
+}

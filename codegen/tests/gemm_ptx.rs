@@ -135,6 +135,9 @@ fn every_variant_assembles() {
             problems.push(GemmProblem { act: dtype, out, epilogue: all, ..problem(100, 72, 48, weight, Arch::Sm90a) });
         }
         problems.push(GemmProblem { act: dtype, epilogue: all, ..problem(200, 72, 1040, W4, Arch::Sm90a) });
+        for act in [DType::F16, DType::BF16] {
+            problems.push(GemmProblem { act, out: act, epilogue: all, ..problem(200, 72, 1040, weight, Arch::Sm90a) });
+        }
     }
     for group in [256, 1152] {
         let weight = WeightFormat::W4 { symmetric: false, group };
@@ -174,6 +177,9 @@ fn unsupported_problems_say_why() {
     let bad = problem(1, 16, 16, WeightFormat::W4 { symmetric: true, group: 48 }, Arch::Sm80);
     let said = select(&bad, &[]).err().unwrap().to_string();
     assert!(said.contains("group size 48"), "{said}");
+    let bad = problem(1, 16, 16, WeightFormat::W8 { dtype: DType::I8 }, Arch::Sm80);
+    let said = select(&bad, &[]).err().unwrap().to_string();
+    assert!(said.contains("weights of type i8 beside f16 activations are for wgmma"), "{said}");
     let refusal = |act, weight, k, arch| {
         let problem = GemmProblem { act, ..problem(1, 16, k, weight, arch) };
         multicast::supports(&problem).err().map(|e| e.to_string()).unwrap_or_default()
@@ -181,7 +187,8 @@ fn unsupported_problems_say_why() {
     let eight = |act, dtype, k, arch| refusal(act, WeightFormat::W8 { dtype }, k, arch);
     let four = |act, symmetric, group| refusal(act, WeightFormat::W4 { symmetric, group }, 256, Arch::Sm90a);
     for (said, why) in [
-        (eight(DType::F16, DType::I8, 16, Arch::Sm90a), "weights of type i8 need activations of type i8, not f16"),
+        (eight(DType::F16, DType::I8, 16, Arch::Sm90a), ""),
+        (eight(DType::F32, DType::I8, 16, Arch::Sm90a), "activations must be f16 or bf16, not f32"),
         (eight(DType::I8, DType::F8E4M3FN, 16, Arch::Sm90a), "activations of type i8 need weights of type i8"),
         (eight(DType::I8, DType::I8, 24, Arch::Sm90a), "k must be a multiple of 16"),
         (eight(DType::F8E4M3FN, DType::F8E4M3FN, 8192, Arch::Sm90a), ""),

@@ -22,6 +22,10 @@ enum Scheme {
     W8a8,
     /// 8-bit floats (e4m3), scaled likewise.
     Fp8,
+    /// 8-bit integer weights with a scale a column, 16-bit activations.
+    W8a16,
+    /// 8-bit float weights (e4m3) with a scale a column, 16-bit activations.
+    Fp8a16,
     /// 4-bit weights, 8-bit integer activations with a scale a row.
     W4a8,
     /// 4-bit weights, 8-bit float activations (e4m3) with a scale a row.
@@ -83,7 +87,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         Float::Bf16 => DType::BF16,
     };
     let act = match args.scheme {
-        Scheme::W4a16 | Scheme::W16a16 => out,
+        Scheme::W4a16 | Scheme::W16a16 | Scheme::W8a16 | Scheme::Fp8a16 => out,
         Scheme::W8a8 | Scheme::W4a8 => DType::I8,
         Scheme::Fp8 | Scheme::W4af8 => DType::F8E4M3FN,
     };
@@ -97,7 +101,8 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         weight: match args.scheme {
             Scheme::W4a16 | Scheme::W4a8 | Scheme::W4af8 => WeightFormat::W4 { symmetric: !args.asym, group },
             Scheme::W16a16 => WeightFormat::Dense,
-            Scheme::W8a8 | Scheme::Fp8 => WeightFormat::W8 { dtype: act },
+            Scheme::W8a8 | Scheme::W8a16 => WeightFormat::W8 { dtype: DType::I8 },
+            Scheme::Fp8 | Scheme::Fp8a16 => WeightFormat::W8 { dtype: DType::F8E4M3FN },
         },
         epilogue: Epilogue { bias: false, activation: Activation::None, residual: false, narrow_residual: false },
         arch: args.arch,

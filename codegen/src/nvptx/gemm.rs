@@ -102,14 +102,15 @@ pub fn pack_format(problem: &GemmProblem, k_order: KOrder, family: &'static str)
         .map_err(|e| Unsupported { family, constraint: e.to_string() })
 }
 
-/// Constraints that every family of 16-bit activations has.
-pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
+/// Constraints that families of 16-bit activations have; those of `mma.sync` have no 8-bit weights.
+pub(crate) fn check_common(problem: &GemmProblem, k_order: KOrder, family: &'static str) -> Result<(), Unsupported> {
     let no = |constraint: String| Err(Unsupported { family, constraint });
     if !matches!(problem.act, DType::F16 | DType::BF16) {
         return no(format!("activations must be f16 or bf16, not {}", problem.act.name()));
     }
-    if let WeightFormat::W8 { dtype } = problem.weight {
-        return no(format!("weights of type {0} need activations of type {0}, not {1}", dtype.name(), problem.act.name()));
+    if let (WeightFormat::W8 { dtype }, KOrder::Lane16) = (problem.weight, k_order) {
+        let kind = (dtype.name(), problem.act.name());
+        return no(format!("weights of type {} beside {} activations are for wgmma (sm_90a)", kind.0, kind.1));
     }
     if problem.out != problem.act && problem.out != DType::F32 {
         return no(format!("output must be {} or f32, not {}", problem.act.name(), problem.out.name()));

@@ -127,7 +127,7 @@ const TILES: &[(u32, u32, u32, u32, bool)] = &[
 /// # Errors
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
-    check_common(problem, NAME)?;
+    check_common(problem, KOrder::Lane16, NAME)?;
     let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
     if !problem.arch.has_bulk_copy() {
         return no(format!("{} has no bulk copies (sm_90 and later have)", problem.arch));

@@ -25,6 +25,8 @@ use icd_core::{
 };
 
 const F16_1024: u32 = 0x6400_6400;
+const F16_1152: u32 = 0x6480_6480;
+const F32_2_TO_23: u32 = 0x4b00_0000;
 const F16_1032: u32 = 0x6408_6408;
 const F16_SIXTEENTH: u32 = 0x2c00_2c00;
 const F16_MINUS_72: u32 = 0xd480_d480;
@@ -111,6 +113,29 @@ pub fn dequantize_w4<'c>(k: &KernelBuilder<'c>, float: DType, word: Int<'c>, cen
             let low = |w| k.sub_pair_f16(k.and_or(w, LOW_NIBBLES, F16_1024), center.low);
             let high = |w| k.fma_pair(DType::F16, k.and_or(w, HIGH_NIBBLES, F16_1024), k.int(F16_SIXTEENTH), center.high);
             [low(word), high(word), low(upper), high(upper)]
+        }
+    }
+}
+
+/// Four 8-bit weights of a word to two pairs of 16-bit floats, exact.
+pub fn dequantize_w8<'c>(k: &KernelBuilder<'c>, float: DType, weight: DType, word: Int<'c>) -> [Int<'c>; 2] {
+    let narrow = |low, high| k.pack_pair(DType::BF16, low, high);
+    match (weight, float) {
+        (DType::F8E4M3FN, DType::BF16) => {
+            k.widen_float_bytes(word).map(|pair| narrow(k.widen_low(DType::F16, pair), k.widen_high(DType::F16, pair)))
+        }
+        (DType::F8E4M3FN, _) => k.widen_float_bytes(word),
+        (_, DType::BF16) => {
+            let biased = k.xor_c(word, BYTE_SIGNS);
+            let number = |byte: u32| {
+                let shifted = k.permute_bytes(biased, F32_2_TO_23, 0x7440 | byte);
+                k.fsub(k.as_float(shifted), k.float(f32::from_bits(F32_2_TO_23) + 128.0))
+            };
+            [0, 2].map(|byte| narrow(number(byte), number(byte + 1)))
+        }
+        _ => {
+            let biased = k.xor_c(word, BYTE_SIGNS);
+            [0x5150, 0x5352].map(|bytes| k.sub_pair_f16(k.permute_bytes(biased, F16_1024, bytes), k.int(F16_1152)))
         }
     }
 }

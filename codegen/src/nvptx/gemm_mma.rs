@@ -126,7 +126,7 @@ fn tiles() -> impl Iterator<Item = Tile> {
 /// # Errors
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
-    check_common(problem, NAME)
+    check_common(problem, KOrder::Lane16, NAME)
 }
 
 /// Coefficients of [`estimate`], fitted to 312 kernels on one H200.

@@ -11,8 +11,8 @@
 
 use crate::nvptx::{
     gemm_fragments::{
-        Center, SYMMETRIC_BYTES_FACTOR, SYMMETRIC_FLOAT_BYTES_FACTOR, Scales, asymmetric_bytes, dequantize_w4, scale_fragment,
-        symmetric_bytes, symmetric_float_bytes, zero_bytes,
+        Center, SYMMETRIC_BYTES_FACTOR, SYMMETRIC_FLOAT_BYTES_FACTOR, Scales, asymmetric_bytes, dequantize_w4, dequantize_w8,
+        scale_fragment, symmetric_bytes, symmetric_float_bytes, zero_bytes,
     },
     ptx_builder::{Float, Int, KernelBuilder, Var},
 };
@@ -212,6 +212,12 @@ impl<'c> WarpgroupProduct<'_, 'c> {
     fn fragments(&self, strip: Int<'c>, half: u32) -> Vec<[Int<'c>; 4]> {
         let (k, format) = (self.k, self.format);
         let at = k.add(strip, k.shl_c(self.lane, 4));
+        if let (WeightFormat::W8 { dtype }, 2) = (format.weight, self.act.bytes()) {
+            let words = [0, 1].map(|piece| k.load_shared_16(at, (half * STEPS_A_HALF / 2 + piece) * 512));
+            let pairs = words.as_flattened().iter().map(|w| dequantize_w8(k, self.act, dtype, *w));
+            let registers: Vec<Int> = pairs.flatten().collect();
+            return registers.as_chunks().0.to_vec();
+        }
         if !matches!(format.weight, WeightFormat::W4 { .. }) {
             return (0..STEPS_A_HALF).map(|s| k.load_shared_16(at, (half * STEPS_A_HALF + s) * 512)).collect();
         }

@@ -143,7 +143,7 @@ impl Tile {
 /// # Errors
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
-    check_common(problem, NAME)?;
+    check_common(problem, KOrder::Natural, NAME)?;
     let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
     if !problem.arch.has_wgmma() {
         return no(format!("{} has no wgmma (sm_90a has)", problem.arch));

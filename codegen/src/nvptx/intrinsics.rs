@@ -338,6 +338,17 @@ impl<'c> KernelBuilder<'c> {
     pub fn sub_pair_f16(&self, a: Int<'c>, b: Int<'c>) -> Int<'c> {
         self.one_int(self.asm_pure(&[Ty::I32], "sub.rn.f16x2 $0, $1, $2;", &[a.into(), b.into()]))
     }
+    /// Four of the eight bytes of `a` (0 to 3) and `b` (4 to 7), one a digit of the selector, the lowest first.
+    pub fn permute_bytes(&self, a: Int<'c>, b: u32, selector: u32) -> Int<'c> {
+        let text = format!("prmt.b32 $0, $1, $2, {selector};");
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[a.into(), self.int(b).into()]))
+    }
+    /// Four e4m3 numbers of a word as two pairs of fp16 numbers.
+    pub fn widen_float_bytes(&self, word: Int<'c>) -> [Int<'c>; 2] {
+        let text = "{.reg .b16 l, h; mov.b32 {l, h}, $2; cvt.rn.f16x2.e4m3x2 $0, l; cvt.rn.f16x2.e4m3x2 $1, h;}";
+        let pairs = self.asm_pure(&[Ty::I32; 2], text, &[word.into()]);
+        std::array::from_fn(|i| pairs[i].into_int_value())
+    }
     /// The low half of a word in both halves.
     pub fn duplicate_half(&self, value: Int<'c>) -> Int<'c> {
         self.one_int(self.asm_pure(&[Ty::I32], "prmt.b32 $0, $1, $1, 0x1010;", &[value.into()]))

@@ -140,8 +140,10 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let matrix = outputs * TILE_K as f64 / 4096.0 * f64::from(tile.pieces);
     let (beside, stage) = match format.weight {
         _ if problem.act.bytes() == 1 => (f64::from(tile.x_bytes() / CLUSTER + tile.weight_bytes(format)) / fitted::BYTES_A_CYCLE, 0.0),
-        WeightFormat::W4 { .. } => (f64::from(tile.blocks * tile.groups * STEPS) * fitted::FRAGMENT_CYCLES, fitted::STAGE_CYCLES),
-        WeightFormat::Dense | WeightFormat::W8 { .. } => (0.0, fitted::STAGE_CYCLES),
+        WeightFormat::W4 { .. } | WeightFormat::W8 { .. } => {
+            (f64::from(tile.blocks * tile.groups * STEPS) * fitted::FRAGMENT_CYCLES, fitted::STAGE_CYCLES)
+        }
+        WeightFormat::Dense => (0.0, fitted::STAGE_CYCLES),
     };
     let step = matrix.max(beside) + fitted::NOT_HIDDEN * matrix.min(beside) + stage;
     busy * format.k_tiles() as f64 * step / fitted::CYCLES_A_US + f64::from(rounds) * outputs / 1e4 * fitted::SUMS_US
