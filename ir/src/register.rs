@@ -8,7 +8,7 @@ use melior::ir::operation::OperationLike;
 use mlir_sys::MlirDialectRegistry;
 use std::ffi::{CString, OsString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 
 /// A pass on MLIR operations. MLIR clones it for each operation that it runs on in parallel.
 pub trait MlirPass: Send {
@@ -40,16 +40,39 @@ pub struct PassSpec {
     pub make: Box<dyn Fn() -> Box<dyn MlirPass> + Send + Sync>,
 }
 
-/// Adds a pass to MLIR's registry of this process. A name that is registered twice with different passes ends the process: call this once a pass.
+/// Held while MLIR's registry of passes changes: a map of the whole process that MLIR leaves unguarded, so that two threads that add to it free
+/// its table twice.
+static PASS_REGISTRY: Mutex<()> = Mutex::new(());
+
+fn register_once(once: &Once, register: unsafe extern "C" fn()) {
+    once.call_once(|| {
+        let _guard = PASS_REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the function has no arguments, and nothing else changes the registry while the guard is held.
+        unsafe { register() }
+    });
+}
+
+/// Adds a pass to MLIR's registry of this process. A name that is registered twice with different passes ends the process: call this once a pass,
+/// and before another thread parses a pipeline.
 pub fn register_pass(spec: PassSpec) {
+    let _guard = PASS_REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
     pass::register(spec);
 }
 
 /// Registers the passes that belong to the dialects (`icd-legalize-vhlo`). Calls after the first do nothing.
 pub fn register_dialect_passes() {
     static ONCE: Once = Once::new();
-    // SAFETY: the function has no arguments, and runs once.
-    ONCE.call_once(|| unsafe { shim::icdRegisterDialectPasses() });
+    register_once(&ONCE, shim::icdRegisterDialectPasses);
+}
+
+/// Upstream's dialects in a registry of its own, and, once in a process, upstream's passes in the registry of the process.
+fn register_upstream() -> DialectRegistry {
+    static ONCE: Once = Once::new();
+    register_once(&ONCE, shim::icdRegisterUpstreamPasses);
+    let registry = DialectRegistry::new();
+    // SAFETY: the registry is alive for the call.
+    unsafe { shim::icdRegisterUpstreamDialects(registry.to_raw()) };
+    registry
 }
 
 /// Shows a remark through MLIR's diagnostics, at `loc` of an imported graph or, where that is unknown, at `op`.
@@ -86,11 +109,9 @@ pub fn register_dialects_raw(registry: *mut c_void) {
 
 /// A context with upstream's dialects and this project's, all loaded. Operations of unknown dialects are accepted.
 ///
-/// Upstream's passes are registered too, so that pipelines may name them.
+/// Upstream's passes are registered too, so that pipelines may name them. Any thread may make contexts.
 pub fn context() -> melior::Context {
-    let registry = DialectRegistry::new();
-    // SAFETY: the registry is alive for the calls.
-    unsafe { shim::icdRegisterEverything(registry.to_raw()) };
+    let registry = register_upstream();
     register_dialects(&registry);
     let context = melior::Context::new();
     context.append_dialect_registry(&registry);
@@ -102,9 +123,7 @@ pub fn context() -> melior::Context {
 /// Runs mlir-opt's command line, with upstream's dialects and passes and this project's, on `args` (the program's name first).
 /// Returns the exit status. Passes must be registered before. MLIR's command line has global state: call this once in a process.
 pub fn opt_main(args: impl IntoIterator<Item = OsString>, title: &str) -> i32 {
-    let registry = DialectRegistry::new();
-    // SAFETY: the registry is alive for the call.
-    unsafe { shim::icdRegisterEverything(registry.to_raw()) };
+    let registry = register_upstream();
     register_dialects(&registry);
     register_dialect_passes();
     let owned: Vec<CString> = args.into_iter().map(|a| CString::new(a.into_vec()).unwrap_or_default()).collect();

@@ -8,11 +8,12 @@
 #include "mlir/InitAllPasses.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 
-extern "C" void icdRegisterEverything(MlirDialectRegistry registry) {
+extern "C" void icdRegisterUpstreamDialects(MlirDialectRegistry registry) {
   mlir::registerAllDialects(*unwrap(registry));
   mlir::registerAllExtensions(*unwrap(registry));
-  mlir::registerAllPasses();
 }
+
+extern "C" void icdRegisterUpstreamPasses() { mlir::registerAllPasses(); }
 
 extern "C" int icdOptMain(int argc, char **argv, MlirDialectRegistry registry, const char *toolName) {
   return mlir::failed(mlir::MlirOptMain(argc, argv, toolName, *unwrap(registry))) ? 1 : 0;

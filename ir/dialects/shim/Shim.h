@@ -38,13 +38,16 @@ bool icdDenseResourceData(MlirAttribute attr, const void **data, size_t *length)
 void icdEmitRemark(MlirLocation location, const char *text);
 
 /// Adds a pass to the process-wide registry. The table must live for ever.
+/// MLIR does not guard that registry: no other thread may register a pass or parse a pipeline meanwhile.
 void icdRegisterPass(const IcdPassVTable *vtable);
 /// This project's dialects, for a registry.
 void icdRegisterDialects(MlirDialectRegistry registry);
-/// The passes that are written in C++, once.
+/// The passes that are written in C++, once, under the same condition.
 void icdRegisterDialectPasses();
-/// Upstream's dialects and extensions for a registry, and upstream's passes.
-void icdRegisterEverything(MlirDialectRegistry registry);
+/// Upstream's dialects and extensions, for a registry.
+void icdRegisterUpstreamDialects(MlirDialectRegistry registry);
+/// Upstream's passes and pipelines, under the condition of `icdRegisterPass`.
+void icdRegisterUpstreamPasses();
 /// The command line of mlir-opt; returns the exit status.
 int icdOptMain(int argc, char **argv, MlirDialectRegistry registry, const char *toolName);
 }

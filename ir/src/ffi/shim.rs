@@ -24,7 +24,8 @@ unsafe extern "C" {
     pub(crate) fn icdRegisterPass(vtable: *const PassVTable);
     pub(crate) fn icdRegisterDialects(registry: MlirDialectRegistry);
     pub(crate) fn icdRegisterDialectPasses();
-    pub(crate) fn icdRegisterEverything(registry: MlirDialectRegistry);
+    pub(crate) fn icdRegisterUpstreamDialects(registry: MlirDialectRegistry);
+    pub(crate) fn icdRegisterUpstreamPasses();
     pub(crate) fn icdOptMain(argc: c_int, argv: *mut *mut c_char, registry: MlirDialectRegistry, tool: *const c_char) -> c_int;
     pub(crate) fn icdEmitRemark(location: MlirLocation, text: *const c_char);
     pub(crate) fn icdDenseResourceData(attr: MlirAttribute, data: *mut *const u8, length: *mut usize) -> bool;
