@@ -1,5 +1,6 @@
 // RUN: %icd-opt %s --pass-pipeline='builtin.module(icd-kv-compress{min-elems=1 group=4})' | FileCheck %s
 // RUN: %icd-opt %s --pass-pipeline='builtin.module(icd-kv-compress{min-elems=1 group=4 scheme=int4})' | FileCheck %s --check-prefix=FOUR
+// RUN: %icd-opt %s --pass-pipeline='builtin.module(icd-kv-compress{min-elems=1 group=4 scheme=fp8})' | FileCheck %s --check-prefix=FLOAT
 
 // Codes, scales and least values are carried; of keys also the group that is being filled and its number.
 // CHECK-LABEL: @keys
@@ -7,6 +8,8 @@
 // CHECK: stablehlo.dynamic_update_slice {{.*}} : (tensor<2x8x4xui8>, tensor<2x4x4xui8>
 // FOUR-LABEL: @keys
 // FOUR: stablehlo.while({{.*}}) : tensor<i32>, tensor<2x8x2xui8>, tensor<2x2x4xf16>, tensor<2x2x4xf16>, tensor<2x4x4xf16>, tensor<i32>, tensor<2x8xf16>
+// FLOAT-LABEL: @keys
+// FLOAT: stablehlo.while({{.*}}) : tensor<i32>, tensor<2x8x4xui8>, tensor<2x2x4xf16>, tensor<2x4x4xf16>, tensor<i32>, tensor<2x8xf16>
 func.func @keys(%cache: tensor<2x8x4xf16>, %key: tensor<2x1x4xf16>, %query: tensor<2x4xf16>, %out: tensor<2x8xf16>) -> tensor<2x8xf16> {
   %zero = stablehlo.constant dense<0> : tensor<i32>
   %one = stablehlo.constant dense<1> : tensor<i32>

@@ -1,4 +1,4 @@
-//! Keeps the key-value caches of decoder loops as integers.
+//! Keeps the key-value caches of decoder loops as integers or 8-bit floats.
 //!
 //! *Before* (in the body of a `while`; `%keys` is carried from step to step)
 //! ```mlir
@@ -17,7 +17,8 @@
 //! A grid has a scale and a least value, as KIVI has it (Liu et al., arXiv 2402.02750): keys share one a channel over `group` slots, values one a slot
 //! over `group` channels. A value is rounded when it is appended. A key joins the group that its slot lies in, which is kept unrounded while it is
 //! filled and rounded as a whole in every step, so that no error adds up; what the group held before it was entered is rounded once more with it.
-//! With `int4` two channels share a byte.
+//! With `int4` two channels share a byte. With `fp8` codes are E4M3, and the largest magnitude of a group is the largest of the format: a scale without a
+//! least value, and small numbers keep their precision.
 //!
 //! *When it fires*: on a tensor of floats that a `while` carries, whose body does nothing to it but write one slot by `dynamic_update_slice`, and whose
 //! new state a product reads, contracting channels (keys) or slots (values). Where a loop begins with a filled cache it is rounded before; behind the loop it
@@ -31,6 +32,7 @@
 
 mod codec;
 
+use crate::options::OptionValue;
 use crate::{KvCompressOptions, Pass, PassContext, PassError, RemarkKind, options::choice, simplify::free_dims};
 use codec::{Codec, Stored};
 use icd_core::{
@@ -41,10 +43,11 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 choice! {
-    /// Integers of a cache.
+    /// What the elements of a cache become.
     CacheScheme {
         Int8 "int8" "256 levels.",
         Int4 "int4" "16 levels, two channels a byte.",
+        Fp8 "fp8" "E4M3, a byte.",
     }
 }
 
@@ -117,11 +120,11 @@ impl KvCompress {
                     cx.remark(RemarkKind::Missed, &func.name, op, format!("the cache in carried value {at} stays as it is: {why}"));
                 }
                 Some(Ok(cache)) => {
-                    let Codec { dims, dtype, group, bits, .. } = &cache.codec;
+                    let Codec { dims, dtype, group, scheme, .. } = &cache.codec;
                     let (before, after) = (dims.iter().product::<usize>() * dtype.bytes(), cache.bytes());
                     let role = if cache.role == Role::Keys { "keys" } else { "values" };
                     let row = json!({
-                        "function": &*func.name, "carried": at, "role": role, "shape": dims, "bits": bits, "group": group,
+                        "function": &*func.name, "carried": at, "role": role, "shape": dims, "scheme": scheme.show(), "group": group,
                         "bytes_before": before, "bytes_after": after,
                     });
                     cx.row("caches", row);
@@ -170,18 +173,17 @@ impl KvCompress {
         if !matches!(index, DType::I32 | DType::I64 | DType::U32 | DType::U64) {
             return Some(Err(format!("slot numbers of type {index} are not supported")));
         }
-        let bits = match self.options.scheme {
-            CacheScheme::Int8 => 8,
-            CacheScheme::Int4 if channels.is_multiple_of(2) => 4,
-            CacheScheme::Int4 => return Some(Err(format!("{channels} channels do not fill bytes of two"))),
-        };
+        let scheme = self.options.scheme;
+        if scheme == CacheScheme::Int4 && !channels.is_multiple_of(2) {
+            return Some(Err(format!("{channels} channels do not fill bytes of two")));
+        }
         let wanted = self.options.group.max(1);
         let (axis, group) = match role {
             Role::Keys if slots.is_multiple_of(wanted) => (slot, wanted),
             Role::Keys => return Some(Err(format!("{slots} slots are no multiple of group={wanted}"))),
             Role::Values => (channel, if channels.is_multiple_of(wanted) { wanted } else { channels }),
         };
-        let codec = Codec { dims, dtype: ty.dtype, axis, group, channel, bits };
+        let codec = Codec { dims, dtype: ty.dtype, axis, group, channel, scheme };
         Some(Ok(Cache { at, update: update.clone(), update_at, role, slot, index, codec }))
     }
 }
@@ -316,21 +318,23 @@ impl Cache {
         let (zero, last) = (self.number(b, 0)?, self.number(b, self.slots().saturating_sub(1))?);
         let scalar = TensorType::scalar(self.index);
         let position = b.op(OpKind::Clamp, &[zero, start, last], scalar.clone());
-        match (self.role, carried) {
-            (Role::Values, &[codes, scales, lows]) => {
+        let Some((stored, own)) = carried.split_at_checked(self.codec.parts()) else { return Ok(None) };
+        match (self.role, stored, own) {
+            (Role::Values, stored, []) => {
                 let Some(added) = self.codec.quantize(b, new)? else { return Ok(None) };
                 let mut out = Vec::new();
-                for (into, part) in [codes, scales, lows].into_iter().zip(added.to_vec()) {
-                    out.extend(self.write(b, into, part, position, zero));
+                for (into, part) in stored.iter().zip(added.to_vec()) {
+                    out.extend(self.write(b, *into, part, position, zero));
                 }
                 Ok(self.floats(b, &out)?.map(|all| (out, all)))
             }
-            (Role::Keys, &[codes, scales, lows, window, held]) => {
+            (Role::Keys, [codes, grids @ ..], &[window, held]) => {
                 let size = self.number(b, self.codec.group)?;
                 let group = b.op(OpKind::Binary(Binary::Divide), &[position, size], scalar.clone());
                 let first = b.op(OpKind::Binary(Binary::Multiply), &[group, size], scalar.clone());
                 let inside = b.op(OpKind::Binary(Binary::Subtract), &[position, first], scalar);
-                let parts = [(codes, first, self.codec.group), (scales, group, 1), (lows, group, 1)];
+                let mut parts = vec![(*codes, first, self.codec.group)];
+                parts.extend(grids.iter().map(|grid| (*grid, group, 1)));
                 let Some(old) = parts.iter().map(|&(v, at, count)| self.read(b, v, at, zero, count)).collect::<Option<Vec<_>>>() else {
                     return Ok(None);
                 };
@@ -356,8 +360,8 @@ impl Cache {
     }
 
     fn floats(&self, b: &mut Builder<'_>, parts: &[ValueId]) -> Result<Option<ValueId>, PassError> {
-        match parts {
-            &[codes, scales, lows, ..] => self.codec.dequantize(b, Stored { codes, scales, lows }),
+        match parts.get(..self.codec.parts()) {
+            Some(&[codes, scales, ref lows @ ..]) => self.codec.dequantize(b, Stored { codes, scales, lows: lows.first().copied() }),
             _ => Ok(None),
         }
     }

@@ -141,8 +141,8 @@ passes! {
         embeddings: bool = false, "also quantize weights that a gather reads";
         skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";
     }
-    kv_compress::KvCompress(KvCompressOptions) => "icd-kv-compress", "keep the key-value caches of decoder loops as integers", {
-        scheme: CacheScheme = CacheScheme::Int8, "integers of the cache";
+    kv_compress::KvCompress(KvCompressOptions) => "icd-kv-compress", "keep the key-value caches of decoder loops as integers or 8-bit floats", {
+        scheme: CacheScheme = CacheScheme::Int8, "what elements of the cache become";
         group: usize = 32, "slots (keys) or channels (values) that share a grid; values take all channels where it does not divide them";
         min_elems: usize = 4096, "leave smaller caches alone";
     }

@@ -3,6 +3,7 @@
 mod support;
 use half::f16;
 use icd_core::{DType, Literal, TensorType, graph::*};
+use icd_quant::Fp8;
 use std::path::Path;
 use support::*;
 
@@ -39,19 +40,31 @@ fn inputs(seed: u64, start: i32) -> Vec<Literal> {
     out
 }
 
-/// Rounding of one group: a scale and a least value as they are stored.
+/// Rounding of one group: a scale and a least value as they are stored, or a scale and E4M3.
 #[derive(Clone, Copy)]
 struct Rounding {
-    levels: f32,
+    scheme: &'static str,
     store: fn(f32) -> f32,
 }
 
 impl Rounding {
     fn group(self, group: &mut [f32]) {
+        let levels = match self.scheme {
+            "int8" => 255.0,
+            "int4" => 15.0,
+            _ => return self.floats(group),
+        };
         let (low, high) = group.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
-        let (scale, least) = ((self.store)(high / self.levels - low / self.levels), (self.store)(low));
-        let code = |v: f32| if scale > 0.0 { ((v - least) / scale).round_ties_even().clamp(0.0, self.levels) } else { 0.0 };
+        let (scale, least) = ((self.store)(high / levels - low / levels), (self.store)(low));
+        let code = |v: f32| if scale > 0.0 { ((v - least) / scale).round_ties_even().clamp(0.0, levels) } else { 0.0 };
         group.iter_mut().for_each(|v| *v = (self.store)(code(*v) * scale + least));
+    }
+
+    fn floats(self, group: &mut [f32]) {
+        let largest = group.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let scale = (self.store)(largest / Fp8::E4M3.max());
+        let step = if scale > 0.0 { scale } else { 1.0 };
+        group.iter_mut().for_each(|v| *v = (self.store)(Fp8::E4M3.decode(Fp8::E4M3.encode(*v / step)) * scale));
     }
 }
 
@@ -137,14 +150,13 @@ impl Cache {
 }
 
 /// What the loop yields: attention of every step over both caches, and the filled keys.
-fn emulate(inputs: &[Literal], bits: u32, group: usize) -> (Vec<f64>, Vec<f32>) {
+fn emulate(inputs: &[Literal], scheme: &'static str, group: usize) -> (Vec<f64>, Vec<f32>) {
     let data: Vec<Vec<f32>> = inputs[..5].iter().map(|l| l.to_f32().unwrap()).collect();
     let start = i32::from_le_bytes(inputs[5].to_bytes().try_into().unwrap()) as usize;
-    let levels = ((1u32 << bits) - 1) as f32;
-    let half = Rounding { levels, store: |v| f16::from_f32(v).to_f32() };
+    let half = Rounding { scheme, store: |v| f16::from_f32(v).to_f32() };
     let zeros = vec![0f32; HEADS * SLOTS * WIDTH];
     let mut filled = Cache::new(&data[3], &data[4], half, group);
-    let mut own = Cache::new(&zeros, &zeros, Rounding { levels, store: |v| v }, group);
+    let mut own = Cache::new(&zeros, &zeros, Rounding { scheme, store: |v| v }, group);
     let mut out = Vec::new();
     for t in 0..TOKENS {
         let token = |of: &[f32]| of[t * HEADS * WIDTH..][..HEADS * WIDTH].to_vec();
@@ -164,21 +176,22 @@ fn compressed(options: &str) -> (Module, icd_passes::PassContext) {
 
 #[test]
 fn a_compressed_loop_computes_what_its_rounding_says() {
-    for (bits, group) in [(8, 4), (4, 4), (8, 8), (4, 3), (4, 24), (8, 1)] {
-        let (module, cx) = compressed(&format!("scheme=int{bits} group={group} min-elems=1"));
+    let cases = [("int8", 4), ("int4", 4), ("int8", 8), ("int4", 3), ("int4", 24), ("int8", 1), ("fp8", 4), ("fp8", 24), ("fp8", 1)];
+    for (scheme, group) in cases {
+        let (module, cx) = compressed(&format!("scheme={scheme} group={group} min-elems=1"));
         assert_eq!(cx.stats.last().unwrap().counters["caches"], 4);
         let mut lowered = module.clone();
         run_passes(&mut lowered, &[("icd-egraph", ""), ("icd-fuse", "")]);
         // From the beginning, the end of a group, the middle of one, and beyond the last slot.
         for (seed, start) in [(1, 0), (2, 12), (3, 6), (4, 20)] {
             let inputs = inputs(seed, start);
-            let (attention, keys) = emulate(&inputs, bits, group);
+            let (attention, keys) = emulate(&inputs, scheme, group);
             for module in [&module, &lowered] {
                 let found = results(module, &inputs);
                 let attention: Vec<f32> = attention.iter().map(|v| *v as f32).collect();
                 let worst = difference(&found[..1], &[attention]);
-                assert!(worst < 1e-5, "int{bits} in groups of {group} from {start}: attention differs by {worst}");
-                assert_eq!(found[1], keys, "int{bits} in groups of {group} from {start}");
+                assert!(worst < 1e-5, "{scheme} in groups of {group} from {start}: attention differs by {worst}");
+                assert_eq!(found[1], keys, "{scheme} in groups of {group} from {start}");
             }
         }
     }
@@ -216,7 +229,13 @@ fn entries_are_within_half_a_step_of_the_original_ones() {
 
 #[test]
 fn the_report_counts_bytes_and_what_is_carried_is_that() {
-    let (module, cx) = compressed("scheme=int4 group=4 min-elems=1");
+    for scheme in ["int4", "fp8"] {
+        bytes_are_counted(scheme);
+    }
+}
+
+fn bytes_are_counted(scheme: &str) {
+    let (module, cx) = compressed(&format!("scheme={scheme} group=4 min-elems=1"));
     let carried = |m: &Module| {
         let op = m.funcs[0].body.ops.iter().find(|op| op.kind == OpKind::While).unwrap().clone();
         op.operands.iter().filter_map(|v| m.funcs[0].tensor(*v)?.bytes()).sum::<usize>()
@@ -225,9 +244,10 @@ fn the_report_counts_bytes_and_what_is_carried_is_that() {
     run_passes(&mut before, &[("icd-simplify", "")]);
     let saved = |name: &str| cx.stats.last().unwrap().counters[name] as usize;
     assert_eq!(carried(&before) - carried(&module), saved("bytes_before") - saved("bytes_after"));
-    // Half a byte an element; two numbers for each group of four; a group of unrounded keys and its number.
+    // A byte an element and a number for each group of four, or half and two; a group of unrounded keys and its number.
     let (elems, group) = (HEADS * SLOTS * WIDTH, HEADS * 4 * WIDTH);
-    let expected = |bytes: usize| 2 * (elems / 2 + elems / 4 * 2 * bytes) + group * bytes + 4;
+    let (codes, grids) = if scheme == "fp8" { (elems, elems / 4) } else { (elems / 2, elems / 4 * 2) };
+    let expected = |bytes: usize| 2 * (codes + grids * bytes) + group * bytes + 4;
     assert_eq!(saved("bytes_after"), expected(2) + expected(4));
 }
 
