@@ -8,5 +8,6 @@ mod hostile_weights;
 mod pack;
 mod permute;
 mod programs;
+mod quantize;
 mod run;
 mod tool;
