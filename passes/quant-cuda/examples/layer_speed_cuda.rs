@@ -2,12 +2,16 @@
 //! `cargo run --release -p icd-quant-cuda --example layer_speed_cuda -- OUT.json [CHANNELS …]`, layers of CHANNELS × CHANNELS with 8192 calibration
 //! rows, by default 1024, 4096 and 8192. Times on the GPU are the least of three, transfers from and to ordinary memory included.
 
+#[path = "../../quant/examples/layer/mod.rs"]
+mod layer;
+
 use icd_quant::{Accelerator, Calibration, Gptq, Grid, Matrix, Quantized, Quantizer, Vptq};
 use icd_quant_cuda::Cuda;
+use layer::{noise, processor, timed};
 use serde_json::{Value, json};
 use std::{
     error::Error,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -17,26 +21,6 @@ const TOKENS: usize = 8192;
 /// Columns on which the output error is computed in f64.
 const CHECKED_COLUMNS: usize = 16;
 const RUNS: usize = 3;
-
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed;
-    let mut uniform = || {
-        s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (s >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
-}
-
-fn timed<T>(runs: usize, mut f: impl FnMut() -> Outcome<T>) -> Outcome<(f64, T)> {
-    let mut least = f64::INFINITY;
-    let mut last = None;
-    for _ in 0..runs {
-        let start = Instant::now();
-        last = Some(f()?);
-        least = least.min(start.elapsed().as_secs_f64());
-    }
-    Ok((least, last.ok_or("no runs")?))
-}
 
 /// tr(EᵀHE) / tr(WᵀHW) over the first columns, in f64, with E = Ŵ − W.
 fn relative_error(h: &[f32], weight: Matrix<'_>, approx: &[f32]) -> f64 {
@@ -86,7 +70,7 @@ fn layer(cuda: &Cuda, k: usize) -> Outcome<Vec<Value>> {
     let (weight, rows) = (noise(k * n, 1), noise(TOKENS * k, 2));
     let matrix = Matrix { k, n, data: &weight };
     let mut results = Vec::new();
-    let observe = || {
+    let observe = || -> Outcome<Calibration> {
         let mut calibration = Calibration::new(k);
         calibration.observe_on(cuda, &rows)?;
         Ok(calibration)
@@ -95,7 +79,7 @@ fn layer(cuda: &Cuda, k: usize) -> Outcome<Vec<Value>> {
     println!("{k}: calibration {seconds:.3} s");
     let stages = stages(cuda);
     let mut exact = Calibration::new(k);
-    let (cpu_seconds, ()) = timed(1, || Ok(exact.observe(&rows)?))?;
+    let (cpu_seconds, ()) = timed(1, || exact.observe(&rows))?;
     let (a, b) = (exact.hessian().ok_or("no Hessian")?, calibration.hessian().ok_or("no Hessian")?);
     let size = a.iter().fold(0f32, |m, v| m.max(v.abs()));
     let off = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
@@ -103,9 +87,9 @@ fn layer(cuda: &Cuda, k: usize) -> Outcome<Vec<Value>> {
         "stages": stages, "largest_difference_over_largest": off / size }));
     for (name, gptq, grid) in gptq_cases() {
         let grid = Grid { group_size: grid.group_size.min(k), ..grid };
-        let (seconds, gpu) = timed(RUNS, || Ok(gptq.quantize_on(cuda, matrix, grid, Some(&calibration))?))?;
+        let (seconds, gpu) = timed(RUNS, || gptq.quantize_on(cuda, matrix, grid, Some(&calibration)))?;
         let stages = self::stages(cuda);
-        let (cpu_seconds, cpu) = timed(1, || Ok(gptq.quantize(matrix, grid, Some(&calibration))?))?;
+        let (cpu_seconds, cpu) = timed(1, || gptq.quantize(matrix, grid, Some(&calibration)))?;
         let comparison = compare(calibration.hessian().ok_or("no Hessian")?, matrix, &cpu, &gpu);
         println!("{k}: {name}: {seconds:.3} s, cpu {cpu_seconds:.3} s, {stages}, {comparison}");
         results.push(
@@ -128,10 +112,10 @@ fn vectors(cuda: &Cuda, matrix: Matrix<'_>, calibration: &Calibration) -> Outcom
         if k > 4096 {
             continue;
         }
-        let (seconds, gpu) = timed(RUNS, || Ok(vptq.quantize_on(cuda, matrix, calibration)?))?;
+        let (seconds, gpu) = timed(RUNS, || vptq.quantize_on(cuda, matrix, calibration))?;
         let mut sums = std::collections::BTreeMap::<&str, f64>::new();
         cuda.take_times().into_iter().for_each(|(name, seconds)| *sums.entry(name).or_default() += seconds / RUNS as f64);
-        let (cpu_seconds, cpu) = timed(1, || Ok(vptq.quantize(matrix, calibration)?))?;
+        let (cpu_seconds, cpu) = timed(1, || vptq.quantize(matrix, calibration))?;
         let h = calibration.hessian().ok_or("no Hessian")?;
         let pairs = cpu.indices.iter().flatten().zip(gpu.indices.iter().flatten());
         let equal = pairs.filter(|(a, b)| a == b).count() as f64 / cpu.indices.iter().map(Vec::len).sum::<usize>() as f64;
@@ -164,20 +148,18 @@ fn main() -> Outcome<()> {
         true => vec![1024, 4096, 8192],
         false => sizes.iter().map(|s| s.parse()).collect::<Result<Vec<usize>, _>>()?,
     };
-    let (open_seconds, cuda) = timed(1, || Ok(Cuda::open(0)?))?;
+    let (open_seconds, cuda) = timed(1, || Cuda::open(0))?;
     println!("{}: opened in {open_seconds:.3} s", cuda.name());
     let mut results = Vec::new();
     for k in &sizes {
         results.extend(layer(&cuda, *k)?);
     }
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name")?.split(": ").nth(1).map(String::from));
     let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
     let record = json!({
         "title": "Quantizing one random layer on a GPU",
         "unix_time": SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         "command": format!("cargo run --release -p icd-quant-cuda --example layer_speed_cuda -- OUT.json {}", sizes.join(" ")),
-        "device": cuda.name(), "seconds_to_open": open_seconds, "cpu": cpu, "threads": std::thread::available_parallelism()?.get(),
+        "device": cuda.name(), "seconds_to_open": open_seconds, "cpu": processor(), "threads": std::thread::available_parallelism()?.get(),
         "results": results,
     });
     std::fs::write(out, serde_json::to_string_pretty(&record)? + "\n")?;

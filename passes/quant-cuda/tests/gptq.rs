@@ -1,28 +1,10 @@
 //! GPTQ on the device against the processor. Without a CUDA device the tests say so and check the error instead.
 
+mod support;
+
 use icd_quant::{Accelerator, Calibration, Damped, Gptq, Grid, Matrix, QuantError, Quantizer};
 use icd_quant_cuda::{Cuda, CudaError};
-
-fn device() -> Option<Cuda> {
-    match Cuda::open(0) {
-        Ok(cuda) => Some(cuda),
-        Err(error) => {
-            eprintln!("SKIPPED: {error}");
-            assert!(!std::path::Path::new("/dev/nvidia0").exists(), "{error}");
-            None
-        }
-    }
-}
-
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed;
-    (0..n)
-        .map(|_| {
-            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((s >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 2.0
-        })
-        .collect()
-}
+use support::{device, noise};
 
 /// Correlated rows, some channels much larger than others.
 fn activations(rows: usize, k: usize, seed: u64) -> Vec<f32> {

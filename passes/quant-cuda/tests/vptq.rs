@@ -1,28 +1,9 @@
 //! k-means and VPTQ on the device against plain arithmetic and the processor. Without a CUDA device the tests say so.
 
+mod support;
+
 use icd_quant::{Accelerator, Calibration, Matrix, QuantError, Vptq};
-use icd_quant_cuda::Cuda;
-
-fn device() -> Option<Cuda> {
-    match Cuda::open(0) {
-        Ok(cuda) => Some(cuda),
-        Err(error) => {
-            eprintln!("SKIPPED: {error}");
-            assert!(!std::path::Path::new("/dev/nvidia0").exists(), "{error}");
-            None
-        }
-    }
-}
-
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed;
-    (0..n)
-        .map(|_| {
-            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((s >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 2.0
-        })
-        .collect()
-}
+use support::{device, noise};
 
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()

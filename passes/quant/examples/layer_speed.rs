@@ -2,31 +2,15 @@
 //! `cargo run --release -p icd-quant --example layer_speed -- CHANNELS COLUMNS TOKENS OUT.json [NAME]`. Each time is the least of three runs (of one
 //! for VPTQ). With NAME only methods whose names hold it are timed.
 
+mod layer;
+
 use icd_quant::{Calibration, Gptq, Grid, Matrix, Pattern, Quantizer, Rtn, Sparsifier, Vptq};
+use layer::{noise, processor, timed};
 use serde_json::json;
 use std::{
     error::Error,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
-
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed;
-    let mut uniform = || {
-        s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (s >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| uniform() + uniform() + uniform() + uniform()).collect()
-}
-
-fn fastest(runs: usize, mut f: impl FnMut() -> Result<Option<f64>, Box<dyn Error>>) -> Result<(f64, Option<f64>), Box<dyn Error>> {
-    let (mut least, mut loss) = (f64::INFINITY, None);
-    for _ in 0..runs {
-        let start = Instant::now();
-        loss = f()?;
-        least = least.min(start.elapsed().as_secs_f64());
-    }
-    Ok((least, loss))
-}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         results.push(json!({ "what": name, "seconds": seconds, "loss": loss }));
     };
     let mut calibration = Calibration::new(k);
-    let time = fastest(3, || {
+    let time = timed(3, || -> Result<_, Box<dyn Error>> {
         calibration = Calibration::new(k);
         rows.chunks(2048 * k).try_for_each(|chunk| calibration.observe(chunk))?;
         Ok(None)
@@ -57,17 +41,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("gptq with act-order, static groups, range search, 3 sweeps", &best),
     ];
     for (name, quantizer) in scalar.into_iter().filter(|(name, _)| wanted(name)) {
-        record(name, fastest(3, || Ok(quantizer.quantize(matrix, grid, Some(&calibration))?.notes.loss))?);
+        record(name, timed(3, || quantizer.quantize(matrix, grid, Some(&calibration)).map(|q| q.notes.loss))?);
     }
     if wanted("sparsegpt 2:4") {
         let sparse = Sparsifier::SparseGpt { damping: 0.01, sweeps: 0 };
         let pattern = Pattern::NofM { keep: 2, of: 4 };
-        record("sparsegpt 2:4", fastest(3, || Ok(sparse.sparsify(matrix, pattern, Some(&calibration))?.notes.loss))?);
+        record("sparsegpt 2:4", timed(3, || sparse.sparsify(matrix, pattern, Some(&calibration)).map(|s| s.notes.loss))?);
     }
     for (v, entries) in [(4, 256), (8, 4096)].into_iter().filter(|(v, entries)| wanted(&format!("vptq, vectors of {v}, {entries} entries")))
     {
         let mut bits = 0.0;
-        let time = fastest(1, || {
+        let time = timed(1, || -> Result<_, Box<dyn Error>> {
             let q = Vptq::new(v, entries).quantize(matrix, &calibration)?;
             bits = q.bits_per_weight();
             Ok(q.notes.loss)
@@ -75,7 +59,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         record(&format!("vptq, vectors of {v}, {entries} entries, {bits:.3} bits a weight"), time);
     }
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo").lines().find_map(|l| l.strip_prefix("model name")?.split(": ").nth(1).map(String::from));
     let record = json!({
         "title": format!("Quantizing one random {k} × {n} layer, {tokens} calibration rows"),
         "unix_time": SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
@@ -83,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "cargo run --release -p icd-quant --example layer_speed -- {k} {n} {tokens} OUT.json{}",
             only.iter().map(|name| format!(" '{name}'")).collect::<String>()
         ),
-        "cpu": cpu, "threads": std::thread::available_parallelism()?.get(), "load_average": read("/proc/loadavg").trim(),
+        "cpu": processor(), "threads": std::thread::available_parallelism()?.get(), "load_average": read("/proc/loadavg").trim(),
         "results": results,
     });
     std::fs::write(out, serde_json::to_string_pretty(&record)? + "\n")?;

@@ -44,9 +44,11 @@ pub(super) fn score<'c>(b: &KernelBuilder<'c>, half: Float<'c>, x: &[Float<'c>],
     x.iter().zip(negated).fold(half, |score, (x, c)| b.fma(*x, *c, score))
 }
 
+/// The kernel for vectors of up to `v`, at most 16.
+///
 /// Parameters: vectors; weights; −c, rows of V; ½|c|²; sums `[entries][v + 2]` of weight · x, of weights, of errors; the error of each vector; vectors
 /// in all; entries, a multiple of [`TILE`]; v; factors of the three kinds of sums. Blocks of [`THREADS`] · [`vectors`] vectors.
-fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
+pub fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
     let ctx = Context::create();
     let params: Vec<Ty> = [Ty::Global; 6].into_iter().chain([Ty::I32; 3]).chain([Ty::F32; 3]).collect();
     let b = KernelBuilder::new(&ctx, arch, name, &params, LaunchBounds { threads: THREADS, min_blocks: 1, cluster: 1 })?;
@@ -114,19 +116,4 @@ fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
         });
     }
     b.finish()
-}
-
-/// For vectors of up to 4.
-pub fn vector_assign_4(arch: Arch) -> Result<String, KernelError> {
-    emit(arch, "vector_assign_4", 4)
-}
-
-/// For vectors of up to 8.
-pub fn vector_assign_8(arch: Arch) -> Result<String, KernelError> {
-    emit(arch, "vector_assign_8", 8)
-}
-
-/// For vectors of up to 16.
-pub fn vector_assign_16(arch: Arch) -> Result<String, KernelError> {
-    emit(arch, "vector_assign_16", 16)
 }

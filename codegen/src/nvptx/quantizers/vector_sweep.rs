@@ -136,11 +136,11 @@ impl<'c> Search<'_, 'c> {
     }
 }
 
-/// Replaces the channels at positions `start .. start + count` and compensates inside the block. Matrices have rows of `columns` words, a multiple of four
+/// The kernel for vectors of up to `v`, at most 16: replaces the channels at positions `start .. start + count` and compensates inside the block. Matrices have rows of `columns` words, a multiple of four
 /// vectors, Uᵀ of `size` words. Parameters: weights by position, which become what was replaced; Uᵀ; scales by position; −c, ½|c|² of the book, of the
 /// residual book; entries' numbers by position and vector, of both; new weights; errors over U's diagonal, by position in the block; squared errors
 /// summed a column; start; count; size; columns; columns that are used; v; entries of the book; of the residual book or 0.
-fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
+pub fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
     let ctx = Context::create();
     let params: Vec<Ty> = [Ty::Global; 12].into_iter().chain([Ty::I32; 8]).collect();
     let b = KernelBuilder::new(&ctx, arch, name, &params, LaunchBounds { threads: THREADS, min_blocks: 1, cluster: 1 })?;
@@ -228,19 +228,4 @@ fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
         });
     });
     b.finish()
-}
-
-/// For vectors of up to 4.
-pub fn vector_sweep_4(arch: Arch) -> Result<String, KernelError> {
-    emit(arch, "vector_sweep_4", 4)
-}
-
-/// For vectors of up to 8.
-pub fn vector_sweep_8(arch: Arch) -> Result<String, KernelError> {
-    emit(arch, "vector_sweep_8", 8)
-}
-
-/// For vectors of up to 16.
-pub fn vector_sweep_16(arch: Arch) -> Result<String, KernelError> {
-    emit(arch, "vector_sweep_16", 16)
 }
