@@ -53,6 +53,7 @@ LANGUAGE = [
     ("vq2", "--scheme vq2 --method vptq", None, None),
     ("vq2 quarot", "--scheme vq2 --method vptq --preprocess quarot", None, None),
     ("vq2 auto", "--scheme vq2 --method vptq --preprocess auto", None, None),
+    ("vq2 compensated", "--scheme vq2 --method vptq --compensate", None, None),
     ("vq2 quarot compensated", "--scheme vq2 --method vptq --compensate --preprocess quarot", None, None),
 ]
 # Rows of the original model with a rounded key-value cache.

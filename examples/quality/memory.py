@@ -1,8 +1,11 @@
-"""Writes a synthetic Llama folder of several GB, quantizes it with the `icd` tool under a memory limit, and records the peak resident memory.
+"""Writes a synthetic Llama folder, quantizes it with the `icd` tool, and records the peak of resident memory.
 
-    memory.py WORK_DIR RECORD.json [--gigabytes 8] [--icd target/release/icd]
+    memory.py limit WORK_DIR RECORD.json [--gigabytes 8]
+    memory.py plan  WORK_DIR RECORD.json --tokenizer FOLDER --calibration TEXT
 
-The folder (f16 noise) and the result are removed afterwards. The limit is twice the largest layer (as floats) plus 512 MB.
+`limit`: several GB, round-to-nearest without text, refused beyond twice the largest layer (as floats) plus 512 MB. `plan`: one wide block, methods
+with text, the peak against what `--dry-run` says. `--icd PATH` names the tool (default: target/release/icd). Folders (f16 noise) and results are
+removed afterwards.
 """
 
 import argparse
@@ -11,33 +14,46 @@ import json
 import os
 import pathlib
 import random
-import resource
 import shutil
 import struct
 import subprocess
 import sys
 import time
 
-WIDTH, INNER, HEADS, KV_HEADS, VOCABULARY = 4096, 14336, 32, 8, 32000
 NOISE_ELEMENTS = 1 << 20
+# width, inner, heads, heads of keys, vocabulary
+SEVEN_BILLION = (4096, 14336, 32, 8, 32000)
+WIDE = (1024, 8192, 8, 2, 4096)
+FLAT = (2048, 8192, 16, 4, 4096)
+TEXT = "--samples 17"
+PLANNED = [
+    (WIDE, f"--scheme w4a16 --method gptq --asym {TEXT}"),
+    (WIDE, f"--scheme w4a16 --method gptq-best --asym {TEXT}"),
+    (WIDE, f"--scheme w4a16 --method gptq-best --asym --hessian-block 2048 {TEXT}"),
+    (WIDE, f"--scheme vq2 --method vptq {TEXT}"),
+    (FLAT, f"--scheme w4a16 --method rtn --asym"),
+    (FLAT, f"--scheme w4a16 --method gptq-best --asym --hessian-block 2048 {TEXT}"),
+    (FLAT, f"--scheme vq2 --method vptq --hessian-block 2048 {TEXT}"),
+]
 
 
-def tensors_of(layers):
-    kv = WIDTH // HEADS * KV_HEADS
-    yield "model.embed_tokens.weight", (VOCABULARY, WIDTH)
-    yield "model.norm.weight", (WIDTH,)
+def tensors_of(shape, layers):
+    width, inner, heads, kv_heads, vocabulary = shape
+    kv = width // heads * kv_heads
+    yield "model.embed_tokens.weight", (vocabulary, width)
+    yield "model.norm.weight", (width,)
     for layer in range(layers):
         name = f"model.layers.{layer}."
-        yield name + "input_layernorm.weight", (WIDTH,)
-        yield name + "post_attention_layernorm.weight", (WIDTH,)
+        yield name + "input_layernorm.weight", (width,)
+        yield name + "post_attention_layernorm.weight", (width,)
         for part, n, k in [
-            ("self_attn.q_proj", WIDTH, WIDTH),
-            ("self_attn.k_proj", kv, WIDTH),
-            ("self_attn.v_proj", kv, WIDTH),
-            ("self_attn.o_proj", WIDTH, WIDTH),
-            ("mlp.gate_proj", INNER, WIDTH),
-            ("mlp.up_proj", INNER, WIDTH),
-            ("mlp.down_proj", WIDTH, INNER),
+            ("self_attn.q_proj", width, width),
+            ("self_attn.k_proj", kv, width),
+            ("self_attn.v_proj", kv, width),
+            ("self_attn.o_proj", width, width),
+            ("mlp.gate_proj", inner, width),
+            ("mlp.up_proj", inner, width),
+            ("mlp.down_proj", width, inner),
         ]:
             yield f"{name}{part}.weight", (n, k)
 
@@ -49,15 +65,16 @@ def elements(shape):
     return out
 
 
-def write_model(folder, layers):
+def write_model(folder, shape, layers):
+    width, inner, heads, kv_heads, vocabulary = shape
     folder.mkdir(parents=True)
     draw = random.Random(1)
     noise = struct.pack(f"<{NOISE_ELEMENTS}e", *(draw.gauss(0, 0.02) for _ in range(NOISE_ELEMENTS)))
-    ones = struct.pack("<e", 1.0) * WIDTH
+    ones = struct.pack("<e", 1.0) * width
     shards, shard, size = [], [], 0
-    for name, shape in tensors_of(layers):
-        shard.append((name, shape))
-        size += 2 * elements(shape)
+    for name, dims in tensors_of(shape, layers):
+        shard.append((name, dims))
+        size += 2 * elements(dims)
         if size > 2 << 30:
             shards.append(shard)
             shard, size = [], 0
@@ -66,18 +83,18 @@ def write_model(folder, layers):
     for at, shard in enumerate(shards):
         file = f"model-{at + 1:05}-of-{len(shards):05}.safetensors"
         header, offset = {}, 0
-        for name, shape in shard:
-            end = offset + 2 * elements(shape)
-            header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [offset, end]}
+        for name, dims in shard:
+            end = offset + 2 * elements(dims)
+            header[name] = {"dtype": "F16", "shape": list(dims), "data_offsets": [offset, end]}
             where[name], offset = file, end
         total += offset
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         with (folder / file).open("wb") as out:
             out.write(len(text).to_bytes(8, "little") + text)
-            for _, shape in shard:
-                left = 2 * elements(shape)
-                if len(shape) == 1:
+            for _, dims in shard:
+                left = 2 * elements(dims)
+                if len(dims) == 1:
                     out.write(ones)
                     continue
                 while left:
@@ -87,51 +104,96 @@ def write_model(folder, layers):
     index = {"metadata": {"total_size": total}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = {
-        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": INNER, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
-        "num_hidden_layers": layers, "vocab_size": VOCABULARY, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "model_type": "llama", "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "num_hidden_layers": layers, "vocab_size": vocabulary, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "hidden_act": "silu", "tie_word_embeddings": True,
     }
     (folder / "config.json").write_text(json.dumps(config))
     return total
 
 
+def quantized(icd, work, options):
+    """Seconds, and the peak of resident memory in bytes."""
+    command = [icd, "quantize", work / "model", "-o", work / "out", *options]
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(said)
+    return round(time.monotonic() - start, 1), usage.ru_maxrss * 1024
+
+
+def limit(args, work):
+    shape = SEVEN_BILLION
+    block = sum(2 * elements(s) for n, s in tensors_of(shape, 1) if ".layers." in n)
+    layers = int(-(-args.gigabytes * 1e9 // block))
+    total = write_model(work / "model", shape, layers)
+    largest = 4 * shape[0] * shape[1]
+    most = (2 * largest >> 20) + 512
+    options = ["--scheme", "w4a16", "--method", "rtn", "--group", "128", "--asym", "--max-memory", str(most)]
+    seconds, peak = quantized(args.icd, work, options)
+    return {
+        "title": "Peak memory of quantizing a synthetic Llama layer by layer",
+        "command": "icd quantize MODEL -o OUT " + " ".join(options),
+        "blocks": layers,
+        "model_bytes": total,
+        "written_bytes": sum(f.stat().st_size for f in (work / "out").iterdir()),
+        "largest_layer_float_bytes": largest,
+        "limit_bytes": most << 20,
+        "peak_resident_bytes": peak,
+        "seconds": seconds,
+        "within_limit": peak <= most << 20,
+    }
+
+
+def plan(args, work):
+    rows = []
+    for shape, options in PLANNED:
+        shutil.rmtree(work, ignore_errors=True)
+        write_model(work / "model", shape, 1)
+        shutil.copy(args.tokenizer / "tokenizer.json", work / "model")
+        words = options.split() + (["--calibration", str(args.calibration)] if TEXT in options else [])
+        command = [args.icd, "quantize", work / "model", "-o", work / "out", *words, "--dry-run", "--json"]
+        planned = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["memory_bytes"]
+        seconds, peak = quantized(args.icd, work, words)
+        rows.append({
+            "command": "icd quantize MODEL -o OUT --calibration TEXT " + options, "width": shape[0], "inner": shape[1],
+            "planned_bytes": planned, "peak_resident_bytes": peak, "planned_over_peak": round(planned / peak, 3), "seconds": seconds,
+        })
+        print(rows[-1], flush=True)
+    return {
+        "title": "Peak memory of quantizing one wide block of a synthetic Llama against the plan",
+        "command": "examples/quality/memory.py plan WORK RECORD.json --tokenizer FOLDER --calibration TEXT",
+        "rows": rows,
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["limit", "plan"])
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("record", type=pathlib.Path)
     parser.add_argument("--gigabytes", type=float, default=8.0)
+    parser.add_argument("--tokenizer", type=pathlib.Path, help="plan: a folder with a tokenizer.json of at most 4096 tokens")
+    parser.add_argument("--calibration", type=pathlib.Path, help="plan: text for it")
     parser.add_argument("--icd", type=pathlib.Path, default=pathlib.Path("target/release/icd"))
     args = parser.parse_args()
-    block = sum(2 * elements(s) for n, s in tensors_of(1) if ".layers." in n)
-    layers = int(-(-args.gigabytes * 1e9 // block))
+    if args.what == "plan" and not (args.tokenizer and args.calibration):
+        parser.error("plan needs --tokenizer and --calibration")
     work = args.work / "icd-memory"
     try:
-        total = write_model(work / "model", layers)
-        limit = (2 * 4 * WIDTH * INNER >> 20) + 512
-        options = ["--scheme", "w4a16", "--method", "rtn", "--group", "128", "--asym", "--max-memory", str(limit)]
-        start = time.monotonic()
-        done = subprocess.run([args.icd, "quantize", work / "model", "-o", work / "out", *options], capture_output=True, text=True)
-        seconds = time.monotonic() - start
-        if done.returncode != 0:
-            sys.exit(done.stderr)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        written = sum(f.stat().st_size for f in (work / "out").iterdir())
+        found = limit(args, work) if args.what == "limit" else plan(args, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     cpu = next((l.split(":", 1)[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "")
     record = {
-        "title": "Peak memory of quantizing a synthetic Llama layer by layer",
+        "title": found.pop("title"),
         "date": datetime.date.today().isoformat(),
-        "command": "icd quantize MODEL -o OUT " + " ".join(options),
+        "command": found.pop("command"),
         "machine": {"cpu": cpu, "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
-        "blocks": layers,
-        "model_bytes": total,
-        "written_bytes": written,
-        "largest_layer_float_bytes": 4 * WIDTH * INNER,
-        "limit_bytes": limit << 20,
-        "peak_resident_bytes": peak,
-        "seconds": round(seconds, 1),
-        "within_limit": peak <= limit << 20,
+        **found,
     }
     args.record.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))

@@ -8,7 +8,7 @@ use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::layout::formats::Layout;
 use icd_checkpoint::plan::{Plan, plan};
 use icd_checkpoint::preprocess::Preprocess;
-use icd_checkpoint::quantize::{Method, Options, Report, check_device, quantize_on};
+use icd_checkpoint::quantize::{Method, Options, Report, check_device, quantize};
 use icd_checkpoint::rows::Batch;
 use icd_checkpoint::scheme::{Scheme, WeightForm};
 use icd_checkpoint::sparsity::{Prune, Sparsity};
@@ -107,6 +107,10 @@ pub struct QuantizeArgs {
     /// Let each layer make up for the errors of those before it, and its bias for its mean error.
     #[arg(long)]
     compensate: bool,
+    /// Layers with more input channels than this are quantized in parts of so many, each with the Hessian of its own channels only: bounds memory
+    /// and time of very wide layers.
+    #[arg(long)]
+    hessian_block: Option<usize>,
     /// Map of the inputs before rounding: none, smoothquant, quarot, auto.
     #[arg(long, default_value = "none")]
     preprocess: Preprocess,
@@ -196,6 +200,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
             permute: args.permute,
         }),
         compensate: args.compensate,
+        hessian_block: args.hessian_block,
     };
     let tokens = batch.as_ref().map_or(0, |b| b.tokens.len());
     let plan = plan(&folder, &options, tokens)?;
@@ -227,7 +232,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
     }
     let work = args.work.clone().unwrap_or_else(|| beside(&args.output));
     let progress = bar("layers")?;
-    let report = quantize_on(on, &folder, &options, batch.as_ref(), &args.output, &work, &mut |done, all| {
+    let report = quantize(on, &folder, &options, batch.as_ref(), &args.output, &work, &mut |done, all| {
         progress.set_length(all as u64);
         progress.set_position(done as u64);
     })?;
@@ -281,6 +286,7 @@ fn print_plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
         plan.bits_per_weight
     )?;
     writeln!(out, "memory     about {:.0} MB (largest layer {:.1} MB)", mb(plan.memory_bytes), mb(plan.largest_layer_bytes))?;
+    writeln!(out, "disk       about {:.0} MB in the work folder besides the result", mb(plan.work_bytes))?;
     writeln!(out, "work       about {:.3e} floating-point operations", plan.operations)?;
     if let Some(seconds) = plan.device_seconds {
         writeln!(

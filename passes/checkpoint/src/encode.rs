@@ -9,13 +9,16 @@ use crate::scheme::WeightForm;
 use crate::sparsity::{Prune, Sparsity};
 use icd_permute::Permutation;
 use icd_permute::solver::two_four::{Effort, two_four};
-use icd_quant::{Accelerator, Calibration, Gptq, Grid, Matrix, Notes, Pattern, QuantError, Quantized, Quantizer, Rtn, Vptq};
+use icd_quant::{
+    Accelerator, Calibration, Gptq, Grid, Matrix, Notes, Pattern, QuantError, Quantized, Quantizer, Rtn, VectorQuantized, Vptq,
+};
+use std::borrow::Cow;
 
 /// Rounds of descent after VPTQ's sweep.
 const VECTOR_SWEEPS: usize = 3;
 
-/// Stores `weight` in `form`, sparse where `sparsity` is given. `statistics` are of what the weight multiplies; `on` takes the heavy steps of GPTQ and
-/// VPTQ of dense layers.
+/// Stores `weight` in `form`, sparse where `sparsity` is given. `statistics` are of what the weight multiplies: none, of all its channels, or of one run
+/// of neighbours after another, which are then rounded each on its own. `on` takes the heavy steps of GPTQ and VPTQ of dense layers.
 ///
 /// # Errors
 /// What the method refuses.
@@ -25,9 +28,20 @@ pub fn encode(
     form: WeightForm,
     sparsity: Option<Sparsity>,
     weight: Matrix<'_>,
-    statistics: Option<&Calibration>,
+    statistics: &[Cow<'_, Calibration>],
 ) -> std::result::Result<(Encoded, Notes), QuantError> {
     let Matrix { k, n, data } = weight;
+    if let [_, _, ..] = statistics {
+        let mut parts = Vec::new();
+        let mut rest = data;
+        for part in statistics {
+            let (own, later) = rest.split_at_checked(part.k() * n).unwrap_or((rest, &[]));
+            parts.push(encode(options, on, form, sparsity, Matrix { k: part.k(), n, data: own }, std::slice::from_ref(part))?);
+            rest = later;
+        }
+        return stacked(parts);
+    }
+    let statistics = statistics.first().map(Cow::as_ref);
     let grid = |bits: u8| Grid { bits, group_size: options.group.unwrap_or(k).max(1), asymmetric: options.asymmetric };
     if let Some(sparsity) = sparsity {
         return sparse(options, form, sparsity, weight, grid, statistics);
@@ -61,6 +75,27 @@ pub fn encode(
         }
         WeightForm::Halves | WeightForm::VectorBits(_) => Err(QuantError::Argument(format!("{form:?} is no form of a dense layer"))),
     }
+}
+
+/// Parts of a layer, one below another.
+fn stacked(parts: Vec<(Encoded, Notes)>) -> std::result::Result<(Encoded, Notes), QuantError> {
+    let (parts, notes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let notes = Notes::joined(&notes);
+    let (mut codes, mut vectors) = (Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            Encoded::Codes(part) => codes.push(part),
+            Encoded::Vectors(part) => vectors.push(part),
+            Encoded::Float8(_) | Encoded::Sparse(_) => {
+                return Err(QuantError::Argument("layers of this form are not quantized in parts".into()));
+            }
+        }
+    }
+    let whole = match codes.is_empty() {
+        true => Encoded::Vectors(VectorQuantized { notes: notes.clone(), ..VectorQuantized::stacked(vectors)? }),
+        false => Encoded::Codes(Coded::stacked(codes)?),
+    };
+    Ok((whole, notes))
 }
 
 /// GPTQ as the options want it, if they do.

@@ -26,10 +26,11 @@ use crate::preprocess::{Preprocess, SEED, searches_clip};
 use crate::quantize::{Method, Options};
 use crate::rows::Batch;
 use crate::run::{self, FolderWeights};
-use crate::statistics::Observer;
+use crate::statistics::{Hessians, Observer};
 use icd_quant::{ActivationAware, Matrix, QuantError, Rotation, Rtn};
 use recipe::{LinearRecipe, Side};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the tensors of a folded model are rounded to.
@@ -161,18 +162,18 @@ pub fn smooth(folder: &ModelFolder, arch: &dyn Architecture, factors: BTreeMap<(
 }
 
 /// Folds what the options ask for: with QuaRot the rotations, with SmoothQuant and AWQ the factors, chosen block by block on the original model's
-/// activations over `batch`. Inputs that cannot be folded are left to [`crate::quantize`].
+/// activations over `batch`, which lie in a file in `scratch`. Inputs that cannot be folded are left to [`crate::quantize`].
 ///
 /// # Errors
 /// As [`rotate`] and [`smooth`]; weights that cannot be rounded at all.
-pub fn fold(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch: Option<&Batch>) -> Result<Folded> {
+pub fn fold(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch: Option<&Batch>, scratch: &Path) -> Result<Folded> {
     let unchanged = || Folded { folder: folder.clone(), inputs: BTreeMap::new() };
     match (options.preprocess, options.method, batch) {
         // Four-bit activations of a post-norm model need their outliers spread over all heads: there the layer rotates its input itself.
         (Preprocess::Quarot, ..) if arch.stream().is_none() && searches_clip(options.scheme) => Ok(unchanged()),
         (Preprocess::Quarot, ..) => rotate(folder, arch, Precision::Stored),
         (Preprocess::Smoothquant, _, Some(batch)) | (Preprocess::None, Method::Awq, Some(batch)) => {
-            let (factors, inputs) = factors(folder, arch, options, batch)?;
+            let (factors, inputs) = factors(folder, arch, options, batch, scratch)?;
             Ok(Folded { folder: smooth(folder, arch, factors)?, inputs })
         }
         _ => Ok(unchanged()),
@@ -186,6 +187,7 @@ fn factors(
     arch: &dyn Architecture,
     options: &Options,
     batch: &Batch,
+    scratch: &Path,
 ) -> Result<(Factors, BTreeMap<&'static str, String>)> {
     let weights = FolderWeights::new(folder)?;
     let (mut out, mut inputs) = (Factors::new(), BTreeMap::new());
@@ -193,11 +195,11 @@ fn factors(
         return Ok((out, inputs));
     }
     let awq = options.method == Method::Awq;
-    let mut x = arch.embed(folder, batch)?;
+    let x = run::embedded(folder, arch, batch, scratch)?;
     for block in 0..arch.blocks() {
         let specs = arch.linears(block);
-        let observer = Observer::new(&weights, &specs, batch.tokens.len());
-        let next = run::block(arch, block, batch, &observer, &x)?;
+        let observer = Observer::new(&weights, &specs, batch.tokens.len()).with(if awq { Hessians::Whole } else { Hessians::None });
+        run::over(arch, block, batch, &observer, &x, |first, rows| x.write(first, &rows))?;
         let seen = observer.finish();
         for producer in arch.producers(block).into_iter().filter(Producer::can_divide) {
             let input = producer.input();
@@ -220,7 +222,6 @@ fn factors(
                 inputs.insert(input, "smoothquant, folded".to_string());
             }
         }
-        x = next;
         weights.forget();
     }
     Ok((out, inputs))

@@ -24,6 +24,8 @@ pub enum Step {
     Refined,
     /// k-means of a `k × n` layer, the factor, VPTQ's sweep.
     Vptq,
+    /// The same with a residual codebook: both twice.
+    VptqResidual,
 }
 
 impl Step {
@@ -33,7 +35,7 @@ impl Step {
             Step::Calibration => k * k * n,
             Step::Gptq | Step::Refined => k * k * (n + k),
             // The search of codebooks is most of it.
-            Step::Vptq => k * n,
+            Step::Vptq | Step::VptqResidual => k * n,
         }
     }
 }
@@ -46,6 +48,7 @@ struct Record {
 #[derive(Deserialize)]
 struct Measured {
     step: Option<Step>,
+    what: String,
     k: usize,
     n: usize,
     seconds: f64,
@@ -58,6 +61,7 @@ impl Measured {
     fn step(&self) -> Option<Step> {
         match self.step {
             Some(Step::Gptq) if self.stages.contains_key("refinement") => Some(Step::Refined),
+            Some(Step::Vptq) if self.what.contains("residual") => Some(Step::VptqResidual),
             step => step,
         }
     }
@@ -93,7 +97,7 @@ mod tests {
 
     #[test]
     fn measured_layers_take_what_was_measured_and_larger_ones_more() {
-        for step in [Step::Calibration, Step::Gptq, Step::Refined, Step::Vptq] {
+        for step in [Step::Calibration, Step::Gptq, Step::Refined, Step::Vptq, Step::VptqResidual] {
             let points = points(step);
             assert!(!points.is_empty(), "{step:?} is in the record");
             let mut before = 0.0;

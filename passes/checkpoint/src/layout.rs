@@ -16,7 +16,7 @@ use crate::layer::InputTransform;
 use crate::ops::matmul::Order;
 use formats::{Formats, Layout};
 use icd_core::{DType, Literal, TensorType};
-use icd_quant::{Quantized, Rotation, VectorQuantized};
+use icd_quant::{QuantError, Quantized, Rotation, VectorQuantized};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -109,6 +109,27 @@ impl Coded {
             in_order: q.group_of.is_none(),
             symmetric: !q.grid.asymmetric,
         }
+    }
+
+    /// The parts of a layer by input channels, one below another.
+    ///
+    /// # Errors
+    /// Groups that are not neighbours, or another shape.
+    pub fn stacked(parts: Vec<Coded>) -> std::result::Result<Coded, QuantError> {
+        let mut parts = parts.into_iter();
+        let Some(mut out) = parts.next() else { return Err(QuantError::Argument("a layer without parts".into())) };
+        for part in parts {
+            if !(out.in_order && part.in_order && (out.n, out.bits, out.symmetric) == (part.n, part.bits, part.symmetric)) {
+                return Err(QuantError::Argument("the parts of a layer need neighbouring channels as groups".into()));
+            }
+            let before = out.groups() as u32;
+            out.k += part.k;
+            out.codes.extend(part.codes);
+            out.scales.extend(part.scales);
+            out.zeros.extend(part.zeros);
+            out.group_of.extend(part.group_of.iter().map(|g| before + g));
+        }
+        Ok(out)
     }
 
     /// Groups of input channels.

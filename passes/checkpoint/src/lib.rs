@@ -27,6 +27,7 @@ pub mod size;
 pub mod sparsity;
 pub mod statistics;
 pub mod store;
+pub mod stream;
 pub mod text;
 
 pub use error::{CheckpointError, Result};

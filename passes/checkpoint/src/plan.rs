@@ -1,14 +1,14 @@
 //! What quantizing a model will take, from its shapes alone.
 
+mod memory;
+
 use crate::arch::{Architecture, architecture};
 use crate::error::Result;
 use crate::folder::ModelFolder;
 use crate::layer_times::{self, Step};
 use crate::quantize::{Method, Options, check_device};
+use crate::scheme::WeightForm;
 use serde::Serialize;
-
-/// Bytes that the process needs besides the layers.
-const BASE: usize = 64 << 20;
 
 /// The plan of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -29,8 +29,10 @@ pub struct Plan {
     pub bytes_after: usize,
     /// Bits a weight of the linear layers.
     pub bits_per_weight: f64,
-    /// Estimated peak memory.
+    /// Estimated peak of resident memory on the processor.
     pub memory_bytes: usize,
+    /// Bytes of files in the work folder while the run lasts: finished layers, and two streams of activations.
+    pub work_bytes: usize,
     /// Estimated arithmetic, in floating-point operations: forward passes, Hessians, and the method.
     pub operations: f64,
     /// The accelerator whose measured layers the next figure comes from.
@@ -51,20 +53,18 @@ pub fn plan(folder: &ModelFolder, options: &Options, tokens: usize) -> Result<Pl
 
 fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: usize) -> Plan {
     let bytes_before: usize = folder.tensors().map(|(_, ty)| ty.bytes().unwrap_or(0)).sum();
-    let (mut weights, mut stored, mut bits, mut largest, mut largest_f32, mut operations) = (0usize, 0usize, 0usize, 0usize, 0usize, 0f64);
-    let (mut layers, mut block_bytes, mut hessians) = (0, 0usize, 0usize);
-    let step = check_device(options).ok().map(|()| match options.method {
-        Method::Vptq => Step::Vptq,
-        Method::GptqBest => Step::Refined,
-        _ => Step::Gptq,
-    });
+    let (mut weights, mut stored, mut bits, mut largest, mut operations) = (0usize, 0usize, 0usize, 0usize, 0f64);
+    let mut layers = 0;
+    let on_device = check_device(options).is_ok();
     let mut device_seconds = 0.0;
     for block in 0..arch.blocks() {
         let specs = arch.linears(block);
-        let mut of_block = 0;
         let mut inputs: Vec<(&str, usize)> = specs.iter().map(|s| (s.input, s.k)).collect();
         inputs.dedup();
-        hessians = hessians.max(inputs.iter().map(|(_, k)| 4 * k * k).sum());
+        let parts_of = |k: usize| match options.hessians().parts(k) {
+            parts if parts.is_empty() => vec![k],
+            parts => parts,
+        };
         for spec in &specs {
             let elements = spec.k * spec.n;
             let form = options.forms.get(&spec.name).copied().unwrap_or(options.scheme.weight);
@@ -77,26 +77,29 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
             weights += elements;
             layers += 1;
             largest = largest.max(bytes);
-            largest_f32 = largest_f32.max(4 * elements);
-            of_block += 4 * elements;
-            if options.needs_hessians() {
-                let k = spec.k as f64;
-                operations += k * k * spec.n as f64 * 2.0 + 4.0 / 3.0 * k * k * k + 6.0 * elements as f64 * tokens as f64;
+            let step = match (options.method, form.resolved(spec.k, spec.n)) {
+                (Method::Vptq, Ok(WeightForm::Vectors(shape))) if shape.residual == 0 => Step::Vptq,
+                (Method::Vptq, _) => Step::VptqResidual,
+                (Method::GptqBest, _) => Step::Refined,
+                _ => Step::Gptq,
+            };
+            for part in parts_of(spec.k) {
+                if options.needs_hessians() {
+                    let k = part as f64;
+                    operations += k * k * spec.n as f64 * 2.0 + 4.0 / 3.0 * k * k * k;
+                }
+                device_seconds += layer_times::seconds(step, part, spec.n);
             }
-            operations += 2.0 * elements as f64;
-            device_seconds += step.map_or(0.0, |step| layer_times::seconds(step, spec.k, spec.n));
+            operations += (2.0 + if tokens > 0 { 6.0 * tokens as f64 } else { 0.0 }) * elements as f64;
         }
         if options.needs_hessians() {
-            operations += inputs.iter().map(|(_, k)| (*k as f64).powi(2) * tokens as f64).sum::<f64>();
-            device_seconds += inputs.iter().map(|(_, k)| layer_times::seconds(Step::Calibration, *k, tokens)).sum::<f64>();
+            for part in inputs.iter().flat_map(|(_, k)| parts_of(*k)) {
+                operations += (part as f64).powi(2) * tokens as f64;
+                device_seconds += layer_times::seconds(Step::Calibration, part, tokens);
+            }
         }
-        block_bytes = block_bytes.max(of_block);
     }
     let width = arch.linears(0).first().map_or(0, |l| l.k);
-    let streams = match tokens {
-        0 => 0,
-        _ => 3 * 4 * tokens * width + 2 * block_bytes + 2 * hessians,
-    };
     Plan {
         architecture: arch.name(),
         blocks: arch.blocks(),
@@ -106,9 +109,10 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
         bytes_before,
         bytes_after: bytes_before - stored + bits / 8,
         bits_per_weight: bits as f64 / weights.max(1) as f64,
-        memory_bytes: BASE + 3 * largest_f32 + streams,
+        memory_bytes: memory::peak(folder, arch, options, tokens, rayon::current_num_threads()),
+        work_bytes: bits / 8 + 8 * tokens * width,
         operations,
         device: layer_times::DEVICE,
-        device_seconds: step.map(|_| device_seconds),
+        device_seconds: on_device.then_some(device_seconds),
     }
 }

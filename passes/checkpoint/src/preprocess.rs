@@ -126,10 +126,29 @@ pub fn output_error(input: &Input, weight: Matrix<'_>, transform: &InputTransfor
 
 /// Σ(a − b)² / Σb²; 0 where both are zero.
 pub fn relative_square(found: &[f32], exact: &[f32]) -> f64 {
-    let (mut error, mut energy) = (0.0, 0.0);
-    for (a, b) in found.iter().zip(exact) {
-        error += (f64::from(*a) - f64::from(*b)).powi(2);
-        energy += f64::from(*b).powi(2);
+    let mut distance = Distance::default();
+    distance.add(found, exact);
+    distance.relative()
+}
+
+/// [`relative_square`] of data that come in parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Distance {
+    error: f64,
+    energy: f64,
+}
+
+impl Distance {
+    /// Adds a part.
+    pub fn add(&mut self, found: &[f32], exact: &[f32]) {
+        for (a, b) in found.iter().zip(exact) {
+            self.error += (f64::from(*a) - f64::from(*b)).powi(2);
+            self.energy += f64::from(*b).powi(2);
+        }
     }
-    if error == 0.0 { 0.0 } else { error / energy }
+
+    /// Of all parts.
+    pub fn relative(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.energy }
+    }
 }

@@ -10,6 +10,8 @@
 mod group;
 mod run;
 
+pub(crate) use run::observed_together;
+
 use crate::arch::{Architecture, LinearSpec, architecture};
 use crate::error::{CheckpointError, Result};
 use crate::fold::fold;
@@ -21,6 +23,7 @@ use crate::rows::Batch;
 use crate::run::{FolderWeights, check_context};
 use crate::scheme::{Scheme, WeightForm};
 use crate::sparsity::{Prune, Sparsity};
+use crate::statistics::Hessians;
 use crate::store::Store;
 use icd_quant::{Accelerator, Grid};
 use serde::{Deserialize, Serialize};
@@ -70,9 +73,32 @@ pub struct Options {
     pub sparsity: Option<Sparsity>,
     /// Make up for the errors of earlier layers, and for mean errors in the biases.
     pub compensate: bool,
+    /// Layers with more input channels than this look at second moments among so many neighbours only: a Hessian of blocks on the diagonal, each
+    /// rounded on its own. Bounds memory and time of very wide layers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hessian_block: Option<usize>,
 }
 
 impl Options {
+    /// Groups of 128 channels on symmetric grids, in the default layout, and nothing else.
+    pub fn new(scheme: Scheme, method: Method) -> Self {
+        Options {
+            scheme,
+            method,
+            group: Some(128),
+            activation_group: None,
+            asymmetric: false,
+            act_order: false,
+            preprocess: Preprocess::None,
+            layout: Layout::CompressedTensors,
+            tolerance: None,
+            forms: BTreeMap::new(),
+            sparsity: None,
+            compensate: false,
+            hessian_block: None,
+        }
+    }
+
     /// Whether layers cannot be done without statistics of what they read.
     pub fn needs_text(&self) -> bool {
         self.method != Method::Rtn
@@ -98,6 +124,15 @@ impl Options {
             form => (form.bits().round() as u8).clamp(2, 8),
         };
         Ok(Grid { bits, group_size: self.group.unwrap_or(spec.k).max(1), asymmetric: self.asymmetric })
+    }
+
+    /// The Hessians of the layers' inputs.
+    pub fn hessians(&self) -> Hessians {
+        match (self.needs_hessians() || self.sparsity.is_some(), self.hessian_block) {
+            (false, _) => Hessians::None,
+            (true, None) => Hessians::Whole,
+            (true, Some(size)) => Hessians::Blocks(size),
+        }
     }
 
     /// Whether the layers' Hessians are made.
@@ -154,28 +189,14 @@ pub struct Report {
     pub bytes_after: usize,
 }
 
-/// Quantizes `folder` into `out`, on `text` where the method needs activations. Finished layers are kept in `work` until `out` is written.
-/// `progress` hears (done, all) layers.
-///
-/// # Errors
-/// What the user gave cannot be used; `out` is not written then.
-pub fn quantize(
-    folder: &ModelFolder,
-    options: &Options,
-    batch: Option<&Batch>,
-    out: &Path,
-    work: &Path,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<Report> {
-    quantize_on(None, folder, options, batch, out, work, progress)
-}
-
-/// As [`quantize`], with Hessians, GPTQ and VPTQ on an accelerator where one is given; activations, maps and VPTQ's rounds of descent stay on
+/// Quantizes `folder` into `out`, on `batch` where the method needs activations. Finished layers are kept in `work` until `out` is written.
+/// `progress` hears (done, all) layers. `on` takes Hessians, GPTQ and VPTQ where it is given; activations, maps and VPTQ's rounds of descent stay on
 /// the processor.
 ///
 /// # Errors
-/// As [`quantize`]; methods that have no step for an accelerator; a failure of the accelerator.
-pub fn quantize_on(
+/// What the user gave cannot be used, methods that have no step for an accelerator with one among them; a failure of the accelerator. `out` is not
+/// written then.
+pub fn quantize(
     on: Option<&dyn Accelerator>,
     folder: &ModelFolder,
     options: &Options,
@@ -193,7 +214,7 @@ pub fn quantize_on(
         return Err(CheckpointError::Argument(format!("{} exists already; remove it or choose another name", out.display())));
     }
     let store = Store::open(work)?;
-    let folded = fold(folder, arch.as_ref(), options, batch)?;
+    let folded = fold(folder, arch.as_ref(), options, batch, store.path())?;
     let (folder, arch) = (&folded.folder, architecture(&folded.folder)?);
     let original = FolderWeights::new(folder)?;
     let run = run::Run { folder, arch: arch.as_ref(), options, store: &store, original, folded: &folded.inputs, on };
@@ -249,6 +270,15 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
         }
         _ => {}
     }
+    if let Some(size) = options.hessian_block {
+        if options.compensate || options.sparsity.is_some() || options.preprocess != Preprocess::None || options.method == Method::Awq {
+            return refuse("--hessian-block goes with gptq, gptq-best and vptq alone: leave out --compensate, --preprocess and --sparsity");
+        }
+        let cuts = (0..arch.blocks()).flat_map(|b| arch.linears(b)).any(|l| l.k > size);
+        if size == 0 || cuts && !vectors && options.group.is_none_or(|group| !size.is_multiple_of(group)) {
+            return refuse("--hessian-block must be a multiple of --group");
+        }
+    }
     let needs = options.needs_text();
     match batch {
         None if needs => Err(CheckpointError::Argument("this method needs text: give --calibration".into())),
@@ -256,6 +286,7 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
         Some(batch) => {
             check_context(arch, batch)?;
             let widest = arch.linears(0).iter().map(|l| l.k).max().unwrap_or(0);
+            let widest = options.hessian_block.map_or(widest, |size| size.min(widest));
             if options.needs_hessians() && batch.tokens.len() < widest {
                 let what = format!("{} calibration tokens are too few for layers of {widest} channels; give more text", batch.tokens.len());
                 return Err(CheckpointError::Text(what));

@@ -39,6 +39,9 @@ impl VectorShape {
     }
 }
 
+/// Bits of the tensor with a packed layer's shape.
+const SHAPE_BITS: usize = 128;
+
 /// What the weight of a layer is stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -81,18 +84,18 @@ impl WeightForm {
         }
     }
 
-    /// Bits that a dense `k × n` layer takes, scales, zero points and codebooks included.
+    /// Bits that a dense `k × n` layer takes, scales, zero points, codebooks and its shape included.
     pub fn stored_bits(self, k: usize, n: usize, group: Option<usize>, asymmetric: bool) -> usize {
         match self {
             WeightForm::Integers(bits) => {
                 let groups = k.div_ceil(group.unwrap_or(k).max(1));
-                k * n * usize::from(bits) + groups * n * (16 + if asymmetric { usize::from(bits) } else { 0 })
+                k * n * usize::from(bits) + groups * n * (16 + if asymmetric { usize::from(bits) } else { 0 }) + SHAPE_BITS
             }
             WeightForm::Float8 => 8 * k * n + 32 * n,
             WeightForm::Halves => 16 * k * n,
             WeightForm::Vectors(s) => {
                 let books = 16 * s.vector * (s.codebook + s.residual);
-                k * n.div_ceil(s.vector) * (s.index_bits() * s.vector as f64) as usize + books + 16 * k
+                k * n.div_ceil(s.vector) * (s.index_bits() * s.vector as f64) as usize + books + 16 * k + SHAPE_BITS
             }
             WeightForm::VectorBits(_) => self.resolved(k, n).map_or(0, |form| form.stored_bits(k, n, group, asymmetric)),
         }

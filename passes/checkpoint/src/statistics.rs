@@ -5,6 +5,7 @@ use crate::error::{CheckpointError, Result};
 use crate::layer::InputTransform;
 use crate::rows::Rows;
 use icd_quant::{Accelerator, Calibration};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +15,10 @@ pub const SAMPLE_ROWS: usize = 512;
 /// Statistics of one input of a block.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Moments, with the Hessian.
+    /// Moments, with the Hessian where there is one and it is not in parts.
     pub calibration: Calibration,
+    /// Moments of neighbouring channels, with a Hessian each, where it is cut into blocks on the diagonal; else empty.
+    pub parts: Vec<Calibration>,
     /// Some of the rows.
     pub sample: Rows,
     /// The same rows in the original model, where they are known.
@@ -26,7 +29,7 @@ impl Input {
     /// Empty statistics of `k` channels with the original model's rows beside the quantized one's.
     pub fn paired(k: usize) -> Self {
         let empty = Rows { width: k, data: Vec::new() };
-        Input { calibration: Calibration::with_reference(k), sample: empty.clone(), reference: Some(empty) }
+        Input { calibration: Calibration::with_reference(k), parts: Vec::new(), sample: empty.clone(), reference: Some(empty) }
     }
 
     /// Keeps every `stride`-th row; `before` rows came earlier.
@@ -42,6 +45,44 @@ impl Input {
     }
 }
 
+/// The second moments that are kept of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hessians {
+    /// None: methods that look at single channels.
+    None,
+    /// All of them.
+    #[default]
+    Whole,
+    /// Those among so many neighbouring channels: blocks on the diagonal.
+    Blocks(usize),
+}
+
+impl Hessians {
+    /// Channels of each block for `k` of them, none where there is one block.
+    pub fn parts(self, k: usize) -> Vec<usize> {
+        match self {
+            Hessians::Blocks(size) if size < k => (0..k).step_by(size.max(1)).map(|first| size.min(k - first)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Bytes for `k` channels.
+    pub fn bytes(self, k: usize) -> usize {
+        match (self, self.parts(k).as_slice()) {
+            (Hessians::None, _) => 0,
+            (_, []) => 4 * k * k,
+            (_, parts) => parts.iter().map(|size| 4 * size * size).sum(),
+        }
+    }
+
+    fn input(self, k: usize) -> Input {
+        let parts: Vec<Calibration> = self.parts(k).into_iter().map(Calibration::new).collect();
+        let whole = self != Hessians::None && parts.is_empty();
+        let calibration = if whole { Calibration::new(k) } else { Calibration::channels_only(k) };
+        Input { calibration, parts, sample: Rows { width: k, data: Vec::new() }, reference: None }
+    }
+}
+
 /// Every how many rows one is kept, of `tokens`.
 pub fn stride(tokens: usize) -> usize {
     tokens.div_ceil(SAMPLE_ROWS).max(1)
@@ -54,12 +95,13 @@ pub struct Observer<'a> {
     first: BTreeMap<String, &'static str>,
     stride: usize,
     seen: Mutex<BTreeMap<&'static str, Input>>,
+    hessians: Hessians,
     /// What sums up the Hessians, if not the processor.
     on: Option<&'a dyn Accelerator>,
 }
 
 impl<'a> Observer<'a> {
-    /// Records the inputs of `linears` over `tokens` rows in all.
+    /// Records the inputs of `linears` over `tokens` rows in all, with whole Hessians.
     pub fn new(inner: &'a dyn Weights, linears: &[LinearSpec], tokens: usize) -> Self {
         let mut first = BTreeMap::new();
         for (at, spec) in linears.iter().enumerate() {
@@ -67,12 +109,25 @@ impl<'a> Observer<'a> {
                 first.insert(spec.name.clone(), spec.input);
             }
         }
-        Observer { inner, first, stride: stride(tokens), seen: Mutex::default(), on: None }
+        Observer { inner, first, stride: stride(tokens), seen: Mutex::default(), hessians: Hessians::Whole, on: None }
     }
 
     /// Sums up the Hessians on an accelerator, if one is given.
     pub fn on(self, on: Option<&'a dyn Accelerator>) -> Self {
         Observer { on, ..self }
+    }
+
+    /// With other Hessians.
+    pub fn with(self, hessians: Hessians) -> Self {
+        Observer { hessians, ..self }
+    }
+
+    fn observe(&self, calibration: &mut Calibration, spec: &LinearSpec, rows: &[f32]) -> Result<()> {
+        let seen = match self.on {
+            Some(on) => calibration.observe_on(on, rows),
+            None => calibration.observe(rows),
+        };
+        seen.map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })
     }
 
     /// What was recorded.
@@ -89,16 +144,13 @@ impl Weights for Observer<'_> {
     fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
         if let Some(input) = self.first.get(&spec.name) {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = seen.entry(input).or_insert_with(|| Input {
-                calibration: Calibration::new(spec.k),
-                sample: Rows { width: spec.k, data: Vec::new() },
-                reference: None,
-            });
+            let entry = seen.entry(input).or_insert_with(|| self.hessians.input(spec.k));
             let before = entry.calibration.tokens() as usize;
-            let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() };
-            match self.on {
-                Some(on) => entry.calibration.observe_on(on, &x.data).map_err(wrong)?,
-                None => entry.calibration.observe(&x.data).map_err(wrong)?,
+            self.observe(&mut entry.calibration, spec, &x.data)?;
+            let mut from = 0;
+            for part in &mut entry.parts {
+                self.observe(part, spec, &x.columns(from, part.k()).data)?;
+                from += part.k();
             }
             for (at, row) in x.data.chunks(spec.k.max(1)).enumerate() {
                 if (before + at).is_multiple_of(self.stride) {
@@ -152,13 +204,13 @@ impl Weights for Capture<'_> {
 ///
 /// # Errors
 /// The result is not finite.
-pub fn transformed(calibration: &Calibration, transform: &InputTransform, layer: &str) -> Result<Calibration> {
+pub fn transformed<'c>(calibration: &'c Calibration, transform: &InputTransform, layer: &str) -> Result<Cow<'c, Calibration>> {
     let k = calibration.k();
     let Some(h) = calibration.hessian().filter(|_| !transform.is_exact_identity()) else {
-        return Ok(calibration.clone());
+        return Ok(Cow::Borrowed(calibration));
     };
     let once = transform.map(&Rows { width: k, data: h.to_vec() });
     let twice = transform.map(&Rows { width: k, data: crate::layer::transpose(&once.data, k) });
     let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: layer.into(), what: e.to_string() };
-    Calibration::from_hessian(twice.data, k, calibration.tokens()).map_err(wrong)
+    Calibration::from_hessian(twice.data, k, calibration.tokens()).map(Cow::Owned).map_err(wrong)
 }

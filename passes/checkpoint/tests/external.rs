@@ -9,7 +9,6 @@ use icd_checkpoint::layer::transpose;
 use icd_checkpoint::layout::awq;
 use icd_checkpoint::layout::formats::{Format, Layout};
 use icd_checkpoint::ops::matmul::Order;
-use icd_checkpoint::preprocess::Preprocess;
 use icd_checkpoint::quantize::{Method, Options, quantize};
 use icd_checkpoint::run::FolderWeights;
 use icd_checkpoint::scheme::WeightForm;
@@ -41,20 +40,8 @@ fn floats(path: &Path) -> Vec<f32> {
 #[test]
 fn another_reader_finds_the_same_weights() {
     let Some(python) = python() else { return };
-    let plain = |scheme: &str, layout| Options {
-        scheme: scheme.parse().unwrap(),
-        method: Method::Gptq,
-        group: Some(16),
-        activation_group: None,
-        asymmetric: true,
-        act_order: false,
-        preprocess: Preprocess::None,
-        layout,
-        tolerance: None,
-        forms: BTreeMap::new(),
-        sparsity: None,
-        compensate: false,
-    };
+    let plain =
+        |scheme: &str, layout| Options { group: Some(16), asymmetric: true, layout, ..Options::new(scheme.parse().unwrap(), Method::Gptq) };
     let mixed = BTreeMap::from([("model.layers.1.mlp.down_proj".to_string(), WeightForm::Integers(8))]);
     let cases = [
         plain("w4a16", Layout::CompressedTensors),
@@ -72,7 +59,7 @@ fn another_reader_finds_the_same_weights() {
         llama(&dir.path().join("model"));
         let original = ModelFolder::open(&dir.path().join("model")).unwrap();
         let (out, found) = (dir.path().join("out"), dir.path().join("found"));
-        quantize(&original, &options, Some(&batch(&[60, 60])), &out, &dir.path().join("work"), &mut |_, _| ()).unwrap();
+        quantize(None, &original, &options, Some(&batch(&[60, 60])), &out, &dir.path().join("work"), &mut |_, _| ()).unwrap();
         std::fs::create_dir(&found).unwrap();
         run(&python, "read", &out, &found);
         let folder = ModelFolder::open(&out).unwrap();

@@ -1,13 +1,10 @@
 //! Plans for models of 70 and 405 billion weights, whose files have a header and nothing else.
 
 use icd_checkpoint::folder::ModelFolder;
-use icd_checkpoint::layout::formats::Layout;
 use icd_checkpoint::plan::{Plan, plan};
-use icd_checkpoint::preprocess::Preprocess;
 use icd_checkpoint::quantize::{Method, Options, check_device};
 use icd_checkpoint::sparsity::{Prune, Sparsity};
 use icd_quant::Pattern;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 
@@ -65,20 +62,7 @@ fn plan_of((width, layers, heads, kv_heads, inner): Shape, options: &Options) ->
 }
 
 fn options(scheme: &str, method: Method) -> Options {
-    Options {
-        scheme: scheme.parse().unwrap(),
-        method,
-        group: Some(128),
-        activation_group: None,
-        asymmetric: true,
-        act_order: true,
-        preprocess: Preprocess::None,
-        layout: Layout::CompressedTensors,
-        tolerance: None,
-        forms: BTreeMap::new(),
-        sparsity: None,
-        compensate: false,
-    }
+    Options { asymmetric: true, act_order: true, ..Options::new(scheme.parse().unwrap(), method) }
 }
 
 #[test]
@@ -92,7 +76,7 @@ fn large_models_are_planned_from_measured_layers() {
             assert!(plan.bits_per_weight < bits && plan.memory_bytes > plan.largest_layer_bytes);
             let hours = plan.device_seconds.unwrap() / 3600.0;
             println!(
-                "{weights:.3e} weights, {scheme}: {hours:.2} h on one {}, {:.1} GB, {:.1} GB after",
+                "{weights:.3e} weights, {scheme}: {hours:.2} h on one {}, {:.1} GB of memory, {:.1} GB after",
                 plan.device,
                 plan.memory_bytes as f64 / 1e9,
                 plan.bytes_after as f64 / 1e9
@@ -101,6 +85,25 @@ fn large_models_are_planned_from_measured_layers() {
             before = hours;
         }
         assert_eq!(plan_of(shape, &options("w4a16", Method::Rtn)).device_seconds, None);
+    }
+}
+
+#[test]
+fn hessians_in_blocks_keep_405_billion_weights_below_20_gb_and_20_hours() {
+    let shape = (16384, 126, 128, 8, 53248);
+    for (scheme, method) in [("w4a16", Method::Gptq), ("w4a16", Method::GptqBest), ("vq2", Method::Vptq)] {
+        let whole = plan_of(shape, &options(scheme, method));
+        let cut = plan_of(shape, &Options { hessian_block: Some(8192), ..options(scheme, method) });
+        let hours = |plan: &Plan| plan.device_seconds.unwrap() / 3600.0;
+        println!(
+            "{scheme} {method:?}: {:.2} GB and {:.2} h whole, {:.2} GB and {:.2} h in blocks, {:.1} GB of work",
+            whole.memory_bytes as f64 / 1e9,
+            hours(&whole),
+            cut.memory_bytes as f64 / 1e9,
+            hours(&cut),
+            cut.work_bytes as f64 / 1e9
+        );
+        assert!(cut.memory_bytes < 20_000_000_000 && hours(&cut) < 20.0 && hours(&cut) < hours(&whole));
     }
 }
 

@@ -49,9 +49,12 @@ pub(crate) fn refine(cuda: &Cuda, task: &Refinement<'_>) -> std::result::Result<
     let groups = task.grid.groups(k);
     let given = task.found;
     let parts = given.codes.len() == k * n && given.scales.len() == groups * n && given.zeros.len() == groups * n;
-    let fits =
-        data.len() == k * n && task.hessian.len() == k * k && task.order.len() == k && task.diagonal.len() == k && task.dead.len() == k;
-    if !parts || !fits || n == 0 || k == 0 || task.order.iter().any(|c| *c >= k) {
+    let fits = data.len() == k * n
+        && task.hessian.hessian.len() == k * k
+        && task.hessian.order.len() == k
+        && task.hessian.diagonal.len() == k
+        && task.dead.len() == k;
+    if !parts || !fits || n == 0 || k == 0 || task.hessian.order.iter().any(|c| *c >= k) {
         return Err(QuantError::Argument(format!("the descent's parts do not fit a {k} × {n} matrix")));
     }
     Ok(cuda.stage("refinement", |gpu| run(gpu, task))?)
@@ -62,16 +65,16 @@ fn run(gpu: &Gpu, task: &Refinement<'_>) -> Result<GptqCodes> {
     let (size, columns) = (k.next_multiple_of(BLOCK), n.next_multiple_of(COLUMNS));
     index(size * columns)?;
     let group_size = task.grid.group_size.min(k);
-    let mut order = task.order.iter().map(|c| index(*c)).collect::<Result<Vec<u32>>>()?;
+    let mut order = task.hessian.order.iter().map(|c| index(*c)).collect::<Result<Vec<u32>>>()?;
     let weights = gather(gpu, task.weight, &order, task.dead, size, columns)?;
     order.resize(size, NO_CHANNEL);
-    let mut diagonal = task.diagonal.to_vec();
+    let mut diagonal = task.hessian.diagonal.to_vec();
     diagonal.resize(size, 1.0);
     let (order, diagonal) = (gpu.upload(&order)?, gpu.upload(&diagonal)?);
     let hessian = gpu.allocate::<f32>(size * size)?;
     let [width, wide, count, members] = [index(size)?, index(columns)?, index(k)?, index(group_size)?].map(Arg::Int);
     {
-        let from = gpu.upload(task.hessian)?;
+        let from = gpu.upload(task.hessian.hessian)?;
         let args = [hessian.arg(), from.arg(), order.arg(), diagonal.arg(), width, count];
         // SAFETY: the kernel's parameters; the arrays have the sizes that are said and live past the wait.
         unsafe { gpu.launch(&kernels::GATHER_HESSIAN, (blocks(size), size), &args)? };

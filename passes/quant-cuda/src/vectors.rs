@@ -181,8 +181,11 @@ impl Factor<'_> {
             }
         }
         gpu.wait()?;
-        let mut targets = vec![0f32; k * columns];
-        gpu.download(&weights, &mut targets)?;
+        let mut targets = Vec::new();
+        if sweep.targets {
+            targets.resize(k * columns, 0f32);
+            gpu.download(&weights, &mut targets)?;
+        }
         let residual_codes = if sweep.residual.is_empty() { Vec::new() } else { gpu.fetch(&residual_codes)? };
         let vectors = n.div_ceil(v);
         Ok(VectorCodes {

@@ -129,12 +129,8 @@ pub struct Refinement<'a> {
     pub weight: Matrix<'a>,
     /// The grid.
     pub grid: Grid,
-    /// `k * k` elements, in channels.
-    pub hessian: &'a [f32],
-    /// Position → channel; the channels of a group are neighbours, all groups but the last are full.
-    pub order: &'a [usize],
-    /// The Hessian's diagonal with damping, by position.
-    pub diagonal: &'a [f32],
+    /// In an order in which the channels of a group are neighbours; all groups but the last are full.
+    pub hessian: Damped<'a>,
     /// Channels whose weights count as 0.
     pub dead: &'a [bool],
     /// Most rounds.
@@ -158,6 +154,8 @@ pub struct VectorSweep<'a> {
     pub centroids: &'a [f32],
     /// `[entries][v]` of what is added; empty: nothing.
     pub residual: &'a [f32],
+    /// Whether [`VectorCodes::targets`] are asked for.
+    pub targets: bool,
 }
 
 /// What VPTQ's sweep found, by position.
@@ -169,7 +167,7 @@ pub struct VectorCodes {
     pub residual_codes: Vec<u32>,
     /// `k * n` new weights.
     pub values: Vec<f32>,
-    /// `k * n` compensated weights that they replaced.
+    /// `k * n` compensated weights that they replaced; empty unless asked for.
     pub targets: Vec<f32>,
     /// Half the sum of squared errors over U's diagonal.
     pub loss: f64,

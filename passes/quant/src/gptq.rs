@@ -88,8 +88,8 @@ pub(crate) struct Solution {
 pub(crate) struct Strip<T> {
     pub(crate) first: usize,
     pub(crate) width: usize,
-    /// Codes as numbers, original channel order.
-    pub(crate) codes: Vec<T>,
+    /// Original channel order.
+    pub(crate) codes: Vec<i16>,
     pub(crate) scales: Vec<T>,
     pub(crate) zeros: Vec<T>,
     pub(crate) loss: f64,
@@ -246,7 +246,7 @@ impl Gptq {
         out.codes.par_chunks_mut(n.max(1)).enumerate().for_each(|(row, out)| {
             for s in &strips {
                 let codes = &s.codes[row * s.width..][..s.width];
-                out[s.first..s.first + s.width].iter_mut().zip(codes).for_each(|(o, c)| *o = c.f64() as i16);
+                out[s.first..s.first + s.width].copy_from_slice(codes);
             }
         });
         for s in &strips {
@@ -313,7 +313,7 @@ impl<T: Real> Job<'_, T> {
         let mut out = Strip {
             first: self.first,
             width,
-            codes: vec![T::default(); k * width],
+            codes: vec![0; k * width],
             scales: vec![T::of(1.0); groups * width],
             zeros: vec![T::default(); groups * width],
             loss: 0.0,
@@ -354,7 +354,7 @@ impl<T: Real> Job<'_, T> {
                         q = zeros[j];
                     }
                     let e = (row[j] - (q - zeros[j]) * scales[j]) * inverse;
-                    codes[j] = q;
+                    codes[j] = q.code();
                     error[j] = e;
                     loss += e * e;
                 }

@@ -70,6 +70,20 @@ pub struct Notes {
     pub fallback: Option<String>,
 }
 
+impl Notes {
+    /// Of a matrix whose parts have these.
+    pub fn joined(parts: &[Notes]) -> Self {
+        let fallbacks: Vec<String> =
+            parts.iter().enumerate().filter_map(|(i, p)| Some(format!("part {i}: {}", p.fallback.as_ref()?))).collect();
+        Notes {
+            dead_channels: parts.iter().map(|p| p.dead_channels).sum(),
+            damping: parts.iter().filter_map(|p| p.damping).reduce(f64::max),
+            loss: parts.iter().map(|p| p.loss).sum(),
+            fallback: (!fallbacks.is_empty()).then(|| fallbacks.join("; ")),
+        }
+    }
+}
+
 /// How far a quantized matrix is from the original.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct WeightError {

@@ -22,6 +22,10 @@ pub(crate) trait Real:
 {
     fn of(v: f64) -> Self;
     fn f64(self) -> f64;
+    /// A number that is a code.
+    fn of_code(code: i16) -> Self;
+    /// The code that a whole number is.
+    fn code(self) -> i16;
     /// To the nearest integer, halves to even.
     fn rounded(self) -> Self;
     fn least(self, other: Self) -> Self;
@@ -38,6 +42,14 @@ macro_rules! real {
             #[inline(always)]
             fn f64(self) -> f64 {
                 f64::from(self)
+            }
+            #[inline(always)]
+            fn of_code(code: i16) -> Self {
+                Self::from(code)
+            }
+            #[inline(always)]
+            fn code(self) -> i16 {
+                self as i16
             }
             #[inline(always)]
             fn rounded(self) -> Self {

@@ -86,7 +86,7 @@ impl<T: Real> Job<'_, T> {
         let (k, width) = (self.order.len(), strip.width);
         let mut codes = vec![T::default(); k * width];
         for (row, &c) in codes.chunks_exact_mut(width).zip(self.order) {
-            row.copy_from_slice(&strip.codes[c * width..][..width]);
+            row.iter_mut().zip(&strip.codes[c * width..][..width]).for_each(|(to, code)| *to = T::of_code(*code));
         }
         let error = self.error(strip, &codes);
         let mut g = vec![T::default(); k * width];
@@ -102,7 +102,7 @@ impl<T: Real> Job<'_, T> {
         gemm(&mut Gemm { c: &mut exact, m: k, n: width, ldc: width }, (self.h, k, false), (&error, width, false), k, T::of(1.0));
         strip.loss = error.iter().zip(&exact).map(|(e, g)| e.f64() * g.f64()).sum::<f64>() / 2.0;
         for (row, &c) in codes.chunks_exact(width).zip(self.order) {
-            strip.codes[c * width..][..width].copy_from_slice(row);
+            strip.codes[c * width..][..width].iter_mut().zip(row).for_each(|(to, code)| *to = code.code());
         }
     }
 

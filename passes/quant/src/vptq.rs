@@ -98,7 +98,7 @@ pub struct VectorQuantized {
     pub k: usize,
     /// Output channels.
     pub n: usize,
-    /// Codebooks: of most channels, and of the outlier channels where there are any.
+    /// Codebooks: of most channels, and of the outlier channels where there are any; at most 256.
     pub books: Vec<VectorBook>,
     /// The codebook of each channel.
     pub book_of: Vec<u8>,
@@ -132,6 +132,29 @@ impl VectorQuantized {
         out
     }
 
+    /// The parts of a matrix by input channels, one below another, with the codebooks of all.
+    ///
+    /// # Errors
+    /// None, of different columns, some with residuals and some without, or more than 256 codebooks.
+    pub fn stacked(parts: Vec<VectorQuantized>) -> Result<VectorQuantized, QuantError> {
+        let mut parts = parts.into_iter();
+        let Some(mut out) = parts.next() else { return Err(QuantError::Argument("a matrix without parts".into())) };
+        for part in parts {
+            let fits = out.n == part.n && out.residual_indices.is_empty() == part.residual_indices.is_empty();
+            let before = u8::try_from(out.books.len()).ok().filter(|b| usize::from(*b) + part.books.len() <= 256);
+            let Some(before) = before.filter(|_| fits) else {
+                return Err(QuantError::Argument("the parts of a matrix need the same columns and at most 256 codebooks in all".into()));
+            };
+            out.k += part.k;
+            out.books.extend(part.books);
+            out.book_of.extend(part.book_of.iter().map(|b| b + before));
+            out.scales.extend(part.scales);
+            out.indices.extend(part.indices);
+            out.residual_indices.extend(part.residual_indices);
+        }
+        Ok(out)
+    }
+
     /// Bits of indices, codebooks, scales, and the marks of outlier channels, over the number of weights.
     pub fn bits_per_weight(&self) -> f64 {
         let indices: u64 = self
@@ -141,7 +164,7 @@ impl VectorQuantized {
             .map(|b| (self.n.div_ceil(b.vector) as u64) * u64::from(b.bits()))
             .sum();
         let books: usize = self.books.iter().map(|b| 16 * (b.centroids.len() + b.residual.len())).sum();
-        let marks = if self.books.len() > 1 { self.k } else { 0 };
+        let marks = self.k * if self.books.len() > 2 { 8 } else { self.books.len().saturating_sub(1) };
         (indices as f64 + (books + 16 * self.k + marks) as f64) / (self.k * self.n).max(1) as f64
     }
 }
@@ -227,24 +250,22 @@ impl Vptq {
         let vectors = [self.vector, self.outlier_vector];
         let sizes = [self.codebook, self.outlier_codebook];
         let classes = if outliers > 0 { 2 } else { 1 };
-        let original = layout.normalized();
         let mut books: Vec<Stages> = (0..classes)
             .map(|class| {
-                let (xs, costs) = layout.training(&original, class, vectors[class]);
+                let (xs, costs) = layout.training(class, vectors[class]);
                 let book = kmeans(&xs, &costs, vectors[class], sizes[class], self.seed)?;
                 Ok(Stages { main: rounded(&book), residual: None })
             })
             .collect::<Result<_, QuantError>>()?;
-        drop(original);
-        let mut strips = layout.sweep(&books)?;
+        let mut strips = layout.sweep(&books, self.residual > 0)?;
         if self.residual > 0 {
-            let left = layout.residuals(&strips);
             for (class, stages) in books.iter_mut().enumerate() {
-                let (xs, costs) = layout.training(&left, class, vectors[class]);
+                let (xs, costs) = layout.residual_training(&strips, class, vectors[class]);
                 let book = kmeans(&xs, &costs, vectors[class], self.residual, self.seed ^ 1)?;
                 stages.residual = Some(rounded(&book));
             }
-            strips = layout.sweep(&books)?;
+            drop(strips);
+            strips = layout.sweep(&books, false)?;
         }
         let mut loss = strips.iter().map(|s| s.loss).sum();
         let damping = factor.damping();

@@ -1,9 +1,12 @@
 //! What the quantizers make of an accelerator's steps, with one that computes them plainly, in f64 where it can, element by element.
 
+mod noise;
+
 use icd_quant::{
     Accelerator, Assigned, Calibration, Clusters, Damped, Factored, Gptq, GptqCodes, GptqSweep, Grid, Matrix, QuantError, Quantizer,
     VectorCodes, VectorSweep, Vptq,
 };
+use noise::noise;
 
 struct Plain {
     /// Factorizations that are refused first.
@@ -195,22 +198,14 @@ impl Factored for Factor {
             values.truncate(n);
             let error: Vec<f64> = (0..n).map(|j| (w[p * n + j] - f64::from(values[j])) / self.u[p * k + p]).collect();
             out.loss += error.iter().map(|e| e * e).sum::<f64>() / 2.0;
-            out.targets.extend(w[p * n..(p + 1) * n].iter().map(|w| *w as f32));
+            if sweep.targets {
+                out.targets.extend(w[p * n..(p + 1) * n].iter().map(|w| *w as f32));
+            }
             out.values.extend(values);
             self.spread(&mut w, n, p, &error);
         }
         Ok(out)
     }
-}
-
-fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed;
-    (0..n)
-        .map(|_| {
-            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((s >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 2.0
-        })
-        .collect()
 }
 
 /// A weight and what its inputs are like: channels of different size, one dead.

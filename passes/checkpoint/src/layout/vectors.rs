@@ -3,7 +3,8 @@
 //! ```text
 //! vq_shape i64 [2] = [n, k]      vq_scale f16 [k]      vq_index i32: a bit stream, channel after channel, of ⌈n/v⌉ × (index, residual index)
 //! vq_centroids_0 f16 [entries, v]      vq_residual_0 f16 [entries, v] where there is a residual codebook
-//! vq_centroids_1, vq_residual_1   of the outlier channels      vq_outliers i32 [⌈k/32⌉]: a bit each channel
+//! vq_centroids_1, vq_residual_1   of the channels whose bit is set      vq_outliers i32 [⌈k/32⌉]: a bit each channel, where there are two books
+//! vq_centroids_2 …, vq_residual_2 …   with more books      vq_books i32 [⌈k/4⌉]: the number of its book, 8 bits each channel
 //! ```
 
 use super::{Tensors, Written, bits, floats, integers, put_halves, put_words};
@@ -23,6 +24,15 @@ fn index_bits(elements: usize, v: usize) -> u32 {
     elements.checked_div(v).unwrap_or(0).max(1).next_power_of_two().trailing_zeros()
 }
 
+/// The tensor with each channel's book, and its bits a channel; none for a single book.
+fn numbering(books: usize) -> Option<(&'static str, u8)> {
+    match books {
+        0 | 1 => None,
+        2 => Some(("vq_outliers", 1)),
+        _ => Some(("vq_books", 8)),
+    }
+}
+
 /// Tensors of a layer.
 ///
 /// # Errors
@@ -40,9 +50,9 @@ pub fn write(name: &str, q: &VectorQuantized) -> Result<Written> {
             }
         }
     }
-    if q.books.len() > 1 {
-        let words = bits::pack(q.book_of.iter().map(|b| u8::from(*b == 1)), 1);
-        put_words(&mut out, format!("{name}.vq_outliers"), &[words.len()], &words)?;
+    if let Some((tensor, bits)) = numbering(q.books.len()) {
+        let words = bits::pack(q.book_of.iter().copied(), bits);
+        put_words(&mut out, format!("{name}.{tensor}"), &[words.len()], &words)?;
     }
     let mut stream = bits::Writer::default();
     for (c, (indices, book)) in q.indices.iter().zip(&q.book_of).enumerate() {
@@ -73,7 +83,7 @@ pub fn read(source: &dyn Tensors, spec: &LinearSpec) -> Result<VectorQuantized> 
     let halves = |values: Vec<f32>| values.into_iter().map(f16::from_f32).collect::<Vec<_>>();
     let scales = halves(floats(source, &name("vq_scale"), &[k])?);
     let mut books = Vec::new();
-    for at in 0..2 {
+    for at in 0..=usize::from(u8::MAX) {
         let own = name(&format!("vq_centroids_{at}"));
         if !source.has(&own) {
             break;
@@ -93,11 +103,14 @@ pub fn read(source: &dyn Tensors, spec: &LinearSpec) -> Result<VectorQuantized> 
             residual: if source.has(&residual) { read(&residual)? } else { Vec::new() },
         });
     }
-    let book_of = match books.len() {
-        2 => bits::unpack(words(source, &name("vq_outliers"), k.div_ceil(32))?, 1, k),
-        1 => vec![0; k],
-        _ => return Err(source.error(&name("vq_centroids_0"), "is missing".into())),
+    let book_of = match numbering(books.len()) {
+        Some((tensor, bits)) => bits::unpack(words(source, &name(tensor), bits::words(k, bits))?, bits, k),
+        None if books.is_empty() => return Err(source.error(&name("vq_centroids_0"), "is missing".into())),
+        None => vec![0; k],
     };
+    if let Some(beyond) = book_of.iter().find(|b| usize::from(**b) >= books.len()) {
+        return Err(source.error(&name("vq_books"), format!("names codebook {beyond} of {}", books.len())));
+    }
     let vectors = |book: u8| books.get(usize::from(book)).map_or(0, |b| n.div_ceil(b.vector));
     let total: usize = book_of.iter().map(|b| vectors(*b) * books.get(usize::from(*b)).map_or(0, |b| b.bits() as usize)).sum();
     let mut stream = bits::Reader::new(words(source, &name("vq_index"), total.div_ceil(32))?);

@@ -26,14 +26,15 @@ struct Ground<'i> {
     transform: InputTransform,
     map: String,
     input: Option<&'i Input>,
-    /// Statistics of what the transform makes of the input; paired with the original model's in compensation.
-    statistics: Option<Calibration>,
+    /// Statistics of what the transform makes of the input; paired with the original model's in compensation. Several: of neighbouring channels,
+    /// which are quantized on their own; none without text.
+    statistics: Vec<Cow<'i, Calibration>>,
 }
 
 impl Run<'_> {
     pub(super) fn observe(&self, block: usize, streams: Streams<'_>, specs: &[LinearSpec]) -> Result<BTreeMap<&'static str, Input>> {
-        let observer = Observer::new(&self.original, specs, streams.batch.tokens.len()).on(self.on);
-        run::block(self.arch, block, streams.batch, &observer, streams.quantized)?;
+        let observer = Observer::new(&self.original, specs, streams.batch.tokens.len()).with(self.options.hessians()).on(self.on);
+        run::over(self.arch, block, streams.batch, &observer, streams.quantized, |_, _| Ok(()))?;
         Ok(observer.finish())
     }
 
@@ -104,8 +105,9 @@ impl Run<'_> {
         let Some(first) = members.first() else { return Ok(Vec::new()) };
         let (transform, map) = self.map(members, input)?;
         let statistics = match input {
-            Some(input) => Some(transformed(&input.calibration, &transform, &first.name)?),
-            None => None,
+            Some(input) if !input.parts.is_empty() => input.parts.iter().map(Cow::Borrowed).collect(),
+            Some(input) => vec![transformed(&input.calibration, &transform, &first.name)?],
+            None => Vec::new(),
         };
         self.layers(members, keys, &Ground { transform, map, input, statistics })
     }
@@ -127,7 +129,7 @@ impl Run<'_> {
         let (transform, map) = match maps {
             true => {
                 let observer = Observer::new(weights, std::slice::from_ref(first), streams.batch.tokens.len());
-                run::block(self.arch, block, streams.batch, &observer, streams.quantized)?;
+                run::over(self.arch, block, streams.batch, &observer, streams.quantized, |_, _| Ok(()))?;
                 let seen = observer.finish();
                 self.map(members, seen.get(first.input))?
             }
@@ -136,20 +138,16 @@ impl Run<'_> {
         let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
         let mut input = Input::paired(first.k);
         let stride = stride(streams.batch.tokens.len());
-        let mut done = 0;
-        for step in streams.batch.split(run::STEP_TOKENS) {
+        for (done, step) in run::steps(self.arch, streams.batch) {
             let (mut quantized, mut exact) = (Capture::new(weights, first), Capture::new(&self.original, first));
             for (stream, capture) in [(streams.quantized, &mut quantized), (streams.exact, &mut exact)] {
-                let width = stream.width;
-                let rows = stream.data.get(done * width..(done + step.tokens.len()) * width).unwrap_or_default().to_vec();
-                self.arch.block(block, &step, capture, crate::rows::Rows { width, data: rows })?;
+                self.arch.block(block, &step, capture, stream.read(done..done + step.tokens.len())?)?;
             }
             let (x, reference) = (quantized.finish(first)?, exact.finish(first)?);
             input.calibration.observe_pair(&transform.apply(&x).data, &transform.map(&reference).data).map_err(wrong)?;
             input.keep_sample(&x, &reference, done, stride);
-            done += step.tokens.len();
         }
-        let statistics = Some(input.calibration.clone());
+        let statistics = vec![Cow::Borrowed(&input.calibration)];
         self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
     }
 
@@ -189,12 +187,13 @@ impl Run<'_> {
         };
         let bias_name = format!("{}.bias", spec.name);
         let has_bias = self.folder.tensor_type(&bias_name).is_some();
-        let (mut aim, mut statistics) = (None, ground.statistics.clone());
-        if let (true, Some(paired)) = (self.options.compensate, &ground.statistics) {
-            let used = if has_bias { paired.centered() } else { paired.clone() };
+        let paired = ground.statistics.first().filter(|_| self.options.compensate).map(Cow::as_ref);
+        let (mut aim, mut statistics) = (None, Cow::Borrowed(ground.statistics.as_slice()));
+        if let Some(paired) = paired {
+            let used = if has_bias { Cow::Owned(paired.centered()) } else { Cow::Borrowed(paired) };
             let moved = retarget(Matrix { data: &mapped, ..matrix }, &used, RIDGE)
                 .map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })?;
-            (aim, statistics) = (Some(moved), Some(used));
+            (aim, statistics) = (Some(moved), Cow::Owned(vec![used]));
         }
         let target = Matrix { k, n, data: aim.as_deref().unwrap_or(&mapped) };
         let wanted = self.wanted(spec)?;
@@ -204,7 +203,7 @@ impl Run<'_> {
         // What came before was for all layers of the block.
         self.on.map(|on| on.take_seconds());
         for (form, sparsity) in attempts {
-            let (encoded, notes) = match encode(self.options, self.on, form, sparsity, target, statistics.as_ref()) {
+            let (encoded, notes) = match encode(self.options, self.on, form, sparsity, target, &statistics) {
                 Ok(encoded) => encoded,
                 Err(e @ QuantError::Device(_)) => return Err(CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() }),
                 Err(e) => {
@@ -213,7 +212,7 @@ impl Run<'_> {
                 }
             };
             let found = encoded.dequantize();
-            let shift = match (&ground.statistics, has_bias && self.options.compensate) {
+            let shift = match (paired, has_bias) {
                 (Some(paired), true) => Self::shift(paired, &mapped, &found, n),
                 _ => None,
             };

@@ -8,20 +8,21 @@ use crate::folder::ModelFolder;
 use crate::layer::Layer;
 use crate::layout::formats::{Format, Formats};
 use crate::ops::matmul::Order;
-use crate::preprocess::relative_square;
+use crate::preprocess::Distance;
 use crate::rows::{Batch, Rows};
 use crate::run::{self, FolderWeights};
 use crate::scheme::WeightForm;
-use crate::statistics::Input;
+use crate::statistics::{Hessians, Input};
 use crate::store::Store;
+use crate::stream::Stream;
 use icd_core::weights::WeightFile;
 use icd_quant::Accelerator;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Version of what is kept of finished layers: part of their hashes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A run in progress.
 pub(super) struct Run<'a> {
@@ -37,6 +38,7 @@ pub(super) struct Run<'a> {
 }
 
 /// A layer's place among the finished.
+#[derive(Clone)]
 struct Finished {
     spec: LinearSpec,
     key: blake3::Hash,
@@ -47,8 +49,28 @@ struct Finished {
 #[derive(Clone, Copy)]
 pub(super) struct Streams<'b> {
     pub(super) batch: &'b Batch,
-    pub(super) exact: &'b Rows,
-    pub(super) quantized: &'b Rows,
+    pub(super) exact: &'b Stream,
+    pub(super) quantized: &'b Stream,
+}
+
+/// Bytes of Hessians that are summed up together while text runs through a block; one input may need more.
+const OBSERVED_BYTES: usize = 1 << 30;
+
+/// The inputs of a block, cut into runs whose Hessians are summed up together.
+pub(crate) fn observed_together(specs: &[LinearSpec], hessians: Hessians) -> Vec<Vec<LinearSpec>> {
+    let mut runs: Vec<(usize, Vec<LinearSpec>)> = Vec::new();
+    for input in inputs_of(specs) {
+        let members = specs.iter().filter(|s| s.input == input);
+        let bytes = hessians.bytes(members.clone().map(|s| s.k).max().unwrap_or(0));
+        match runs.last_mut() {
+            Some((sum, run)) if *sum + bytes <= OBSERVED_BYTES => {
+                *sum += bytes;
+                run.extend(members.cloned());
+            }
+            _ => runs.push((bytes, members.cloned().collect())),
+        }
+    }
+    runs.into_iter().map(|(_, run)| run).collect()
 }
 
 impl Run<'_> {
@@ -56,18 +78,13 @@ impl Run<'_> {
         let total = (0..self.arch.blocks()).map(|b| self.arch.linears(b).len()).sum();
         let mut finished: Vec<Finished> = Vec::new();
         let mut chain = self.identity(batch)?;
-        let mut rows = match batch {
-            Some(batch) => Some((self.arch.embed(self.folder, batch)?, None::<Rows>)),
-            None => None,
-        };
+        let embedded = || batch.map(|batch| run::embedded(self.folder, self.arch, batch, self.store.path())).transpose();
+        let streams = embedded()?.zip(embedded()?);
+        let streams = batch.zip(streams.as_ref()).map(|(batch, (exact, quantized))| Streams { batch, exact, quantized });
         let mut block_errors = Vec::new();
         progress(0, total);
         for block in 0..self.arch.blocks() {
             let from = finished.len();
-            let streams = match (batch, rows.as_ref()) {
-                (Some(batch), Some((exact, quantized))) => Some(Streams { batch, exact, quantized: quantized.as_ref().unwrap_or(exact) }),
-                _ => None,
-            };
             let weights = self.block(block, &chain, streams, &mut finished, &mut |done| progress(done, total))?;
             let mut hasher = blake3::Hasher::new();
             hasher.update(chain.as_bytes());
@@ -75,24 +92,37 @@ impl Run<'_> {
                 hasher.update(f.key.as_bytes());
             });
             chain = hasher.finalize();
-            if let (Some(batch), Some((exact, quantized))) = (batch, rows.take()) {
-                let next = run::block(self.arch, block, batch, &weights, quantized.as_ref().unwrap_or(&exact))?;
-                drop(quantized);
-                let exact = run::block(self.arch, block, batch, &self.original, &exact)?;
-                block_errors.push(relative_square(&next.data, &exact.data));
-                rows = Some((exact, Some(next)));
+            if let Some(streams) = streams {
+                block_errors.push(self.advance(block, streams, &weights)?);
             }
             self.original.forget();
         }
-        let end_to_end_error = match rows {
-            Some((exact, Some(quantized))) => {
-                let (a, b) = (self.arch.finish(&self.original, quantized)?, self.arch.finish(&self.original, exact)?);
-                Some(relative_square(&a.data, &b.data))
-            }
+        let end_to_end_error = match streams {
+            Some(streams) if self.arch.blocks() > 0 => Some(self.distance(streams, |x| self.arch.finish(&self.original, x))?),
             _ => None,
         };
         let tokens = batch.map_or(0, |b| b.tokens.len());
         self.export(finished, block_errors, end_to_end_error, tokens, out)
+    }
+
+    /// Runs both streams through a block; the distance between them.
+    fn advance(&self, block: usize, streams: Streams<'_>, weights: &FinishedWeights<'_>) -> Result<f64> {
+        let Streams { batch, exact, quantized } = streams;
+        run::over(self.arch, block, batch, weights, quantized, |first, rows| quantized.write(first, &rows))?;
+        weights.forget();
+        run::over(self.arch, block, batch, &self.original, exact, |first, rows| exact.write(first, &rows))?;
+        self.distance(streams, Ok)
+    }
+
+    /// The distance between what `of` makes of the two streams.
+    fn distance(&self, streams: Streams<'_>, of: impl Fn(Rows) -> Result<Rows>) -> Result<f64> {
+        let mut distance = Distance::default();
+        for (first, step) in run::steps(self.arch, streams.batch) {
+            let rows = first..first + step.tokens.len();
+            let (found, exact) = (of(streams.quantized.read(rows.clone())?)?, of(streams.exact.read(rows)?)?);
+            distance.add(&found.data, &exact.data);
+        }
+        Ok(distance.relative())
     }
 
     /// Quantizes what is not finished of a block; the quantized layers if there are streams to run through them.
@@ -105,8 +135,9 @@ impl Run<'_> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<FinishedWeights<'_>> {
         let specs = self.arch.linears(block);
-        let mut weights = FinishedWeights { original: &self.original, layers: BTreeMap::new() };
-        let mut observed: Option<BTreeMap<&'static str, Input>> = None;
+        let mut weights = FinishedWeights { run: self, layers: BTreeMap::new(), kept: Mutex::default() };
+        let together = observed_together(&specs, self.options.hessians());
+        let mut observed: BTreeMap<&'static str, Input> = BTreeMap::new();
         for input in inputs_of(&specs) {
             let members: Vec<&LinearSpec> = specs.iter().filter(|s| s.input == input).collect();
             let keys = members.iter().map(|s| self.key(chain, s)).collect::<Result<Vec<_>>>()?;
@@ -115,16 +146,18 @@ impl Run<'_> {
                 (Some(found), _) => found.iter().map(|(_, text)| parse_report(text)).collect::<Result<Vec<_>>>()?,
                 (None, Some(streams)) if self.options.compensate => self.aimed_group(block, &members, &keys, streams, &weights)?,
                 (None, streams) => {
-                    if let (None, Some(streams)) = (&observed, streams) {
-                        observed = Some(self.observe(block, streams, &specs)?);
+                    let seen = |run: &&Vec<LinearSpec>| run.iter().any(|s| s.input == input);
+                    if let (false, Some(streams), Some(run)) = (observed.contains_key(input), streams, together.iter().find(seen)) {
+                        observed = self.observe(block, streams, run)?;
+                        self.original.forget();
                     }
-                    self.group(&members, &keys, observed.as_ref().and_then(|i| i.get(input)))?
+                    self.group(&members, &keys, observed.remove(input).as_ref())?
                 }
             };
             for ((spec, key), report) in members.into_iter().zip(keys).zip(reports) {
                 let one = Finished { spec: spec.clone(), key, report };
                 if streams.is_some() {
-                    weights.layers.insert(spec.name.clone(), self.read_back(&one)?);
+                    weights.layers.insert(spec.name.clone(), one.clone());
                 }
                 finished.push(one);
                 progress(finished.len());
@@ -269,21 +302,39 @@ fn inputs_of(specs: &[LinearSpec]) -> Vec<&'static str> {
     out
 }
 
-/// The layers of a block that are finished, and the original's others.
+/// The layers of a block that are finished, read back from the store when they run, and the original's others.
 pub(super) struct FinishedWeights<'a> {
-    original: &'a FolderWeights<'a>,
-    layers: BTreeMap<String, Layer>,
+    run: &'a Run<'a>,
+    layers: BTreeMap<String, Finished>,
+    kept: Mutex<run::Kept>,
+}
+
+impl FinishedWeights<'_> {
+    fn layer(&self, finished: &Finished) -> Result<Arc<Layer>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = &finished.spec.name;
+        if let Some(layer) = kept.get(name) {
+            return Ok(layer);
+        }
+        let layer = Arc::new(self.run.read_back(finished)?);
+        kept.keep(name, &layer);
+        Ok(layer)
+    }
+
+    fn forget(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = run::Kept::default();
+    }
 }
 
 impl Weights for FinishedWeights<'_> {
     fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>> {
-        self.original.parameter(name, shape)
+        self.run.original.parameter(name, shape)
     }
 
     fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
         match self.layers.get(&spec.name) {
-            Some(layer) => Ok(layer.apply(x)),
-            None => self.original.linear(spec, x),
+            Some(finished) => Ok(self.layer(finished)?.apply(x)),
+            None => self.run.original.linear(spec, x),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Gptq, STRIP, Strip};
 use crate::{
-    Accelerator, GptqCodes, GptqSweep, Grid, Matrix, Notes, QuantError, Quantized, Refinement,
+    Accelerator, Damped, GptqCodes, GptqSweep, Grid, Matrix, Notes, QuantError, Quantized, Refinement,
     grids::{Fit, trials},
     hessian, refine,
 };
@@ -33,14 +33,14 @@ impl Gptq {
             let mut order: Vec<usize> = (0..weight.k).collect();
             order.sort_by_key(|c| group_of[*c]);
             let diagonal: Vec<f32> = hessian::damped_diagonal(h, &order, damping).iter().map(|v| *v as f32).collect();
-            let (order, diagonal, dead) = (&order[..], &diagonal[..], &dead[..]);
-            let task = Refinement { weight, grid, hessian: h, order, diagonal, dead, sweeps: self.sweeps, found: &found };
+            let hessian = Damped { hessian: h, order: &order, diagonal: &diagonal };
+            let task = Refinement { weight, grid, hessian, dead: &dead, sweeps: self.sweeps, found: &found };
             found = match on.refine(&task)? {
                 Some(better) => better,
                 None => {
                     let fit = Fit { grid, search: self.search, stored: true };
                     let mut strips = strips(&found, weight.n, grid);
-                    refine::refine(weight, fit, h, damping, &group_of, dead, self.sweeps, &mut strips);
+                    refine::refine(weight, fit, h, damping, &group_of, &dead, self.sweeps, &mut strips);
                     joined(&strips, weight.k, weight.n, grid)
                 }
             };
@@ -62,7 +62,7 @@ fn cut<A: Copy + Sync, B: Send>(rows: &[A], n: usize, first: usize, width: usize
 }
 
 fn strips(found: &GptqCodes, n: usize, grid: Grid) -> Vec<Strip<f32>> {
-    let code = |byte: u8| if grid.asymmetric { f32::from(byte) } else { f32::from(byte as i8) };
+    let code = |byte: u8| if grid.asymmetric { i16::from(byte) } else { i16::from(byte as i8) };
     let starts: Vec<usize> = (0..n).step_by(STRIP).collect();
     starts
         .into_par_iter()
@@ -89,12 +89,10 @@ fn joined(strips: &[Strip<f32>], k: usize, n: usize, grid: Grid) -> GptqCodes {
         loss: strips.iter().map(|s| s.loss).sum(),
     };
     for s in strips {
-        let rows = |part: &[f32], put: &mut dyn FnMut(usize, f32)| {
-            part.iter().enumerate().for_each(|(i, v)| put(i / s.width * n + s.first + i % s.width, *v));
-        };
-        rows(&s.codes, &mut |at, v| out.codes[at] = v as i16 as u8);
-        rows(&s.scales, &mut |at, v| out.scales[at] = v);
-        rows(&s.zeros, &mut |at, v| out.zeros[at] = v);
+        let at = |i: usize| i / s.width * n + s.first + i % s.width;
+        s.codes.iter().enumerate().for_each(|(i, code)| out.codes[at(i)] = *code as u8);
+        s.scales.iter().enumerate().for_each(|(i, scale)| out.scales[at(i)] = *scale);
+        s.zeros.iter().enumerate().for_each(|(i, zero)| out.zeros[at(i)] = *zero);
     }
     out
 }

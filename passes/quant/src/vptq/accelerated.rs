@@ -61,14 +61,21 @@ impl<'a> Factor<'a> {
 
 impl Layout<'_> {
     /// One pass over all channels where the factor is kept; strips begin at `starts`.
-    pub(super) fn sweep_on(&self, factored: &dyn Factored, books: &[Stages], starts: &[usize]) -> Result<Vec<Strip>, QuantError> {
+    pub(super) fn sweep_on(
+        &self,
+        factored: &dyn Factored,
+        books: &[Stages],
+        starts: &[usize],
+        targets: bool,
+    ) -> Result<Vec<Strip>, QuantError> {
         let [stages] = books else {
             return Err(QuantError::Argument("vptq: outlier channels are not quantized on a device".into()));
         };
         let scales: Vec<f32> = self.scales.iter().map(|s| s.to_f32()).collect();
         let residual = stages.residual.as_ref().map_or(&[][..], |r| &r.centroids);
         let v = stages.main.v;
-        let sweep = VectorSweep { weight: self.weight, dead: self.dead, scales: &scales, v, centroids: &stages.main.centroids, residual };
+        let centroids = &stages.main.centroids;
+        let sweep = VectorSweep { weight: self.weight, dead: self.dead, scales: &scales, v, centroids, residual, targets };
         let found = factored.vectors(&sweep)?;
         let width = |at: usize| starts.get(at + 1).copied().unwrap_or(self.weight.n) - starts[at];
         let mut strips: Vec<Strip> = (0..starts.len()).into_par_iter().map(|at| self.strip_of(&found, v, starts[at], width(at))).collect();
@@ -82,24 +89,20 @@ impl Layout<'_> {
         let (k, n) = (self.factor.k(), self.weight.n);
         let (padded, of_row) = (width.next_multiple_of(v), n.div_ceil(v));
         let rows = |from: &[f32]| -> Vec<f32> {
-            let mut out = vec![0f32; k * padded];
+            let mut out = vec![0f32; if from.is_empty() { 0 } else { k * padded }];
             out.chunks_exact_mut(padded)
                 .zip(from.chunks_exact(n))
                 .for_each(|(to, row)| to[..width].copy_from_slice(&row[first..first + width]));
             out
         };
-        let codes = |from: &[u32]| -> Vec<u32> {
-            let mut out = vec![0u32; k * padded];
-            let count = width.div_ceil(v);
-            out.chunks_exact_mut(padded)
-                .zip(from.chunks_exact(of_row))
-                .for_each(|(to, row)| to[..count].copy_from_slice(&row[first / v..first / v + count]));
-            out
-        };
+        let slots = padded / v;
+        let codes =
+            |from: &[u32]| -> Vec<u32> { from.chunks_exact(of_row).flat_map(|row| &row[first / v..first / v + slots]).copied().collect() };
         Strip {
             first,
             width,
             padded,
+            slots,
             codes: codes(&found.codes),
             residual_codes: codes(&found.residual_codes),
             values: rows(&found.values),

@@ -26,23 +26,27 @@ pub(super) fn descend(layout: &Layout<'_>, h: &[f32], damping: f64, books: &mut 
     let mut g: Vec<Vec<f32>> = strips.par_iter().map(|s| slope(layout, &h, s)).collect();
     let mut loss = total(layout, strips, &g);
     for _ in 0..sweeps {
-        let (old_books, old_g) = (books.clone(), g.clone());
+        let old_books = books.clone();
         fit_centroids(layout, &h, books, strips, &mut g);
         for stages in books.iter_mut() {
             stages.main = rounded(&stages.main);
             stages.residual = stages.residual.as_ref().map(rounded);
         }
-        strips.par_iter_mut().for_each(|s| set_values(layout, books, s));
-        g = strips.par_iter().map(|s| slope(layout, &h, s)).collect();
-        let now = total(layout, strips, &g);
-        if now > loss {
-            (*books, g) = (old_books, old_g);
-            strips.par_iter_mut().for_each(|s| set_values(layout, books, s));
+        let restart = |books: &[Stages], strips: &mut [Strip], g: &mut [Vec<f32>]| {
+            strips.par_iter_mut().zip(g).for_each(|(s, g)| {
+                set_values(layout, books, s);
+                *g = slope(layout, &h, s);
+            });
+        };
+        restart(books, strips, &mut g);
+        if total(layout, strips, &g) > loss {
+            *books = old_books;
+            restart(books, strips, &mut g);
         }
         strips.par_iter_mut().zip(&mut g).for_each(|(s, g)| {
             arch.dispatch(Recode { layout, h: &h, books, strip: s, g });
         });
-        g = strips.par_iter().map(|s| slope(layout, &h, s)).collect();
+        strips.par_iter().zip(&mut g).for_each(|(s, g)| *g = slope(layout, &h, s));
         loss = total(layout, strips, &g);
     }
     loss
@@ -50,9 +54,9 @@ pub(super) fn descend(layout: &Layout<'_>, h: &[f32], damping: f64, books: &mut 
 
 fn set_values(layout: &Layout<'_>, books: &[Stages], s: &mut Strip) {
     for p in 0..layout.factor.k() {
-        let at = p * s.padded..(p + 1) * s.padded;
-        let (values, scale) = (&mut s.values[at.clone()], layout.scale(p));
-        books[layout.class(p)].values(&s.codes[at.clone()], &s.residual_codes[at], values);
+        let codes = p * s.slots..(p + 1) * s.slots;
+        let (values, scale) = (&mut s.values[p * s.padded..(p + 1) * s.padded], layout.scale(p));
+        books[layout.class(p)].values(&s.codes[codes.clone()], s.residual_codes.get(codes).unwrap_or_default(), values);
         values[..s.width].iter_mut().for_each(|v| *v *= scale);
         values[s.width..].fill(0.0);
     }
@@ -108,7 +112,7 @@ fn collect(layout: &Layout<'_>, h: &[f32], books: &[Stages], s: &Strip, x: Optio
                 if sums.is_empty() {
                     continue;
                 }
-                let entry = &mut sums[codes[p * s.padded + i] as usize * v..][..v];
+                let entry = &mut sums[codes[p * s.slots + i] as usize * v..][..v];
                 for d in 0..v.min(s.width - i * v) {
                     entry[d] += x.map_or(curve, |x| scale * f64::from(x[at + d]));
                 }
@@ -135,7 +139,8 @@ fn expand(layout: &Layout<'_>, books: &[Stages], s: &Strip, change: &Centroids) 
         let (class, scale) = (layout.class(p), f64::from(layout.scale(p)));
         let v = books[class].main.v;
         for i in 0..s.width.div_ceil(v) {
-            let code = [s.codes[p * s.padded + i], s.residual_codes[p * s.padded + i]];
+            let at = p * s.slots + i;
+            let code = [s.codes[at], s.residual_codes.get(at).copied().unwrap_or(0)];
             for d in 0..v.min(s.width - i * v) {
                 let of = |stage: usize| change[class][stage].get(code[stage] as usize * v + d).copied().unwrap_or(0.0);
                 out[p * s.padded + i * v + d] = (scale * (of(0) + of(1))) as f32;
@@ -163,9 +168,13 @@ fn fit_centroids(layout: &Layout<'_>, h: &[f32], books: &mut [Stages], strips: &
             let by = size / old_size;
             step.iter_mut().flatten().flatten().zip(old.iter().flatten().flatten()).for_each(|(s, o)| *s += by * o);
         }
-        let change: Vec<Vec<f32>> = strips.par_iter().map(|s| expand(layout, books, s, &step)).collect();
-        let turned: Vec<Vec<f32>> = strips.par_iter().zip(&change).map(|(s, d)| times(h, layout.factor.k(), d, s.padded)).collect();
-        let curve: f64 = change.iter().zip(&turned).map(|(d, t)| dot(d, t)).sum();
+        let turn = |s: &Strip| {
+            let change = expand(layout, books, s, &step);
+            let turned = times(h, layout.factor.k(), &change, s.padded);
+            (dot(&change, &turned), turned)
+        };
+        let (curves, turned): (Vec<f64>, Vec<Vec<f32>>) = strips.par_iter().map(turn).unzip();
+        let curve: f64 = curves.iter().sum();
         let by = inner(&down, &step) / curve;
         if !(by.is_finite() && by > 0.0 && size > 0.0) {
             break;
@@ -228,7 +237,10 @@ fn recode(layout: &Layout<'_>, h: &[f32], books: &[Stages], s: &mut Strip, g: &m
                     continue;
                 }
                 changed = true;
-                (s.codes[at + i], s.residual_codes[at + i]) = (codes[i], residual_codes[i]);
+                s.codes[c * s.slots + i] = codes[i];
+                if let Some(code) = s.residual_codes.get_mut(c * s.slots + i) {
+                    *code = residual_codes[i];
+                }
                 for j in part {
                     delta[j] = values[j] * scale - s.values[at + j];
                     s.values[at + j] = values[j] * scale;

@@ -31,12 +31,15 @@ pub(super) struct Strip {
     pub(super) first: usize,
     pub(super) width: usize,
     pub(super) padded: usize,
-    /// For each position the centroids of its vectors; positions are `padded` apart, vectors beyond the needed ones are 0.
+    /// Most vectors of a position.
+    pub(super) slots: usize,
+    /// For each position the centroids of its vectors; positions are `slots` apart, vectors beyond the needed ones are 0.
     pub(super) codes: Vec<u32>,
+    /// Likewise; empty without residual.
     pub(super) residual_codes: Vec<u32>,
     /// Ŵ, `[k][padded]`.
     pub(super) values: Vec<f32>,
-    /// The compensated weight that each position was rounded from.
+    /// The compensated weight that each position was rounded from, where a residual is to be found; else empty.
     pub(super) targets: Vec<f32>,
     pub(super) loss: f64,
 }
@@ -78,39 +81,31 @@ impl<'a> Layout<'a> {
         w
     }
 
-    /// The whole matrix by position, each channel over its scale, rows padded to whole vectors.
-    pub(super) fn normalized(&self) -> Vec<f32> {
-        let n = self.weight.n;
-        let padded = n.next_multiple_of(self.vector);
-        let mut out = self.weights(0, n, padded.max(1));
-        out.par_chunks_mut(padded.max(1)).enumerate().for_each(|(p, row)| {
-            let by = 1.0 / self.scale(p);
-            row.iter_mut().for_each(|w| *w *= by);
-        });
-        out
+    /// The vectors of one class of channels, each channel over its scale, and what their errors cost; rows are padded to whole vectors.
+    pub(super) fn training(&self, class: usize, v: usize) -> (Vec<f32>, Vec<f32>) {
+        self.vectors_of(class, v, |p, by, row| {
+            let source = &self.weight.data[self.factor.order()[p] * self.weight.n..][..self.weight.n];
+            row.iter_mut().zip(source).for_each(|(o, w)| *o = w * by);
+        })
     }
 
-    /// What a sweep left over: (compensated weight − Ŵ) over the channel's scale, laid out as [`Self::normalized`].
-    pub(super) fn residuals(&self, strips: &[Strip]) -> Vec<f32> {
-        let padded = self.weight.n.next_multiple_of(self.vector).max(1);
-        let mut out = vec![0f32; self.factor.k() * padded];
-        out.par_chunks_mut(padded).enumerate().for_each(|(p, row)| {
-            let by = 1.0 / self.scale(p);
+    /// As [`Self::training`], of what a sweep left over: compensated weight − Ŵ.
+    pub(super) fn residual_training(&self, strips: &[Strip], class: usize, v: usize) -> (Vec<f32>, Vec<f32>) {
+        self.vectors_of(class, v, |p, by, row| {
             for s in strips {
                 let at = p * s.padded;
                 let pairs = s.targets[at..at + s.width].iter().zip(&s.values[at..at + s.width]);
                 row[s.first..s.first + s.width].iter_mut().zip(pairs).for_each(|(o, (w, q))| *o = (w - q) * by);
             }
-        });
-        out
+        })
     }
 
-    /// The vectors of one class of channels and what their errors cost.
-    pub(super) fn training(&self, rows: &[f32], class: usize, v: usize) -> (Vec<f32>, Vec<f32>) {
+    fn vectors_of(&self, class: usize, v: usize, fill: impl Fn(usize, f32, &mut [f32]) + Sync) -> (Vec<f32>, Vec<f32>) {
         let padded = self.weight.n.next_multiple_of(self.vector).max(1);
         let k = self.factor.k();
         let positions: Vec<usize> = (0..k).filter(|p| self.class(*p) == class && !self.dead[self.factor.order()[*p]]).collect();
-        let xs = positions.iter().flat_map(|p| rows[p * padded..(p + 1) * padded].iter().copied()).collect();
+        let mut xs = vec![0f32; positions.len() * padded];
+        xs.par_chunks_mut(padded).zip(&positions).for_each(|(row, p)| fill(*p, 1.0 / self.scale(*p), row));
         let cost = |p: usize| (self.scale(p) / self.factor.pivot(p)).powi(2);
         let largest = positions.iter().map(|p| cost(*p)).fold(f32::MIN_POSITIVE, f32::max);
         (xs, positions.iter().flat_map(|p| std::iter::repeat_n(cost(*p) / largest, padded / v)).collect())
@@ -122,28 +117,29 @@ impl<'a> Layout<'a> {
         for (p, &c) in self.factor.order().iter().enumerate() {
             let v = books[self.class(p)].main.v;
             for s in strips {
-                out[c].extend(of(s)[p * s.padded..][..s.width.div_ceil(v)].iter().map(|i| *i as u16));
+                out[c].extend(of(s)[p * s.slots..][..s.width.div_ceil(v)].iter().map(|i| *i as u16));
             }
         }
         out
     }
 
-    /// One pass over all channels.
+    /// One pass over all channels; with `targets` the strips have them.
     ///
     /// # Errors
     /// The device that does it failed.
-    pub(super) fn sweep(&self, books: &[Stages]) -> Result<Vec<Strip>, QuantError> {
+    pub(super) fn sweep(&self, books: &[Stages], targets: bool) -> Result<Vec<Strip>, QuantError> {
         let starts: Vec<usize> = (0..self.weight.n).step_by(self.strip).collect();
         let ut = match &self.factor {
             Factor::Here(factor) => &factor.ut,
-            Factor::Elsewhere { factored, .. } => return self.sweep_on(factored.as_ref(), books, &starts),
+            Factor::Elsewhere { factored, .. } => return self.sweep_on(factored.as_ref(), books, &starts, targets),
         };
         let arch = Arch::new();
         let strips = starts
             .par_iter()
             .map(|&first| {
                 let width = self.strip.min(self.weight.n - first);
-                arch.dispatch(Pass { layout: self, ut, books, first, width })
+                let strip = arch.dispatch(Pass { layout: self, ut, books, first, width });
+                Strip { targets: if targets { strip.targets } else { Vec::new() }, ..strip }
             })
             .collect();
         Ok(strips)
@@ -154,13 +150,14 @@ impl<'a> Layout<'a> {
         let k = self.factor.k();
         let padded = width.next_multiple_of(self.vector);
         let mut w = self.weights(first, width, padded);
-        let zeros = vec![0u32; k * padded];
+        let slots = padded / books.iter().map(|b| b.main.v).min().unwrap_or(1);
         let mut out = Strip {
             first,
             width,
             padded,
-            codes: zeros.clone(),
-            residual_codes: zeros,
+            slots,
+            codes: vec![0; k * slots],
+            residual_codes: if books.iter().any(|b| b.residual.is_some()) { vec![0; k * slots] } else { Vec::new() },
             values: vec![0.0; k * padded],
             targets: Vec::new(),
             loss: 0.0,
@@ -175,11 +172,13 @@ impl<'a> Layout<'a> {
                 let at = c * padded..(c + 1) * padded;
                 let scale = self.scale(c);
                 x.iter_mut().zip(row).for_each(|(x, w)| *x = w / scale);
-                let values = &mut out.values[at.clone()];
+                let values = &mut out.values[at];
                 if self.dead[self.factor.order()[c]] {
                     x.fill(0.0);
                 }
-                books[self.class(c)].replace(&x, &mut out.codes[at.clone()], &mut out.residual_codes[at], values);
+                let codes = c * slots..(c + 1) * slots;
+                let residual_codes = out.residual_codes.get_mut(codes.clone()).unwrap_or_default();
+                books[self.class(c)].replace(&x, &mut out.codes[codes], residual_codes, values);
                 let error = &mut errors[(c - start) * padded..][..padded];
                 let inverse = 1.0 / ut[c * k + c];
                 let mut loss = 0f32;
@@ -225,7 +224,7 @@ impl WithSimd for Pass<'_, '_> {
 }
 
 impl Stages {
-    /// The nearest entries of the vectors of `x` and their sum.
+    /// The nearest entries of the vectors of `x` and their sum; `residual_codes` may be empty where there is no residual.
     pub(super) fn replace(&self, x: &[f32], codes: &mut [u32], residual_codes: &mut [u32], values: &mut [f32]) {
         let v = self.main.v;
         let count = x.len() / v;
@@ -243,9 +242,9 @@ impl Stages {
     /// The values of given entries.
     pub(super) fn values(&self, codes: &[u32], residual_codes: &[u32], values: &mut [f32]) {
         let v = self.main.v;
-        for ((o, c), r) in values.chunks_exact_mut(v).zip(codes).zip(residual_codes) {
-            o.copy_from_slice(self.main.centroid(*c));
-            if let Some(residual) = &self.residual {
+        values.chunks_exact_mut(v).zip(codes).for_each(|(o, c)| o.copy_from_slice(self.main.centroid(*c)));
+        if let Some(residual) = &self.residual {
+            for (o, r) in values.chunks_exact_mut(v).zip(residual_codes) {
                 o.iter_mut().zip(residual.centroid(*r)).for_each(|(o, r)| *o += r);
             }
         }
