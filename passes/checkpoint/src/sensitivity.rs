@@ -98,28 +98,25 @@ fn measure(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<f64>> {
     let weights = FolderWeights::new(folder)?;
-    let mut inputs = vec![arch.embed(folder, batch)?];
+    let mut exact = arch.embed(folder, batch)?;
     for block in 0..arch.blocks() {
-        let next = match inputs.last() {
-            Some(x) => run::block(arch, block, batch, &weights, x)?,
-            None => break,
-        };
-        inputs.push(next);
+        exact = run::block(arch, block, batch, &weights, &exact)?;
     }
-    let exact = inputs.pop().unwrap_or_default();
     let exact = arch.finish(&weights, exact)?;
     let all = (0..arch.blocks()).map(|b| arch.linears(b).len()).sum();
     let mut errors = Vec::new();
-    for (block, input) in inputs.iter().enumerate() {
+    let mut input = arch.embed(folder, batch)?;
+    for block in 0..arch.blocks() {
         for spec in arch.linears(block) {
             let one = OneRounded { inner: &weights, layer: rounded(&weights, &spec, options)?, name: &spec.name };
-            let mut x = run::block(arch, block, batch, &one, input)?;
+            let mut x = run::block(arch, block, batch, &one, &input)?;
             for later in block + 1..arch.blocks() {
                 x = run::block(arch, later, batch, &weights, &x)?;
             }
             errors.push(relative_square(&arch.finish(&weights, x)?.data, &exact.data));
             progress(errors.len(), all);
         }
+        input = run::block(arch, block, batch, &weights, &input)?;
     }
     Ok(errors)
 }
