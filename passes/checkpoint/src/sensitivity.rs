@@ -12,8 +12,8 @@ use crate::error::{CheckpointError, Result};
 use crate::folder::ModelFolder;
 use crate::layer::{Layer, transpose};
 use crate::ops::matmul::Order;
-use crate::preprocess::relative_square;
-use crate::quantize::Options;
+use crate::preprocess::{Preprocess, relative_square, searches_clip};
+use crate::quantize::{Method, Options};
 use crate::rows::{Batch, Rows};
 use crate::run::{self, FolderWeights};
 use crate::scheme::WeightForm;
@@ -82,12 +82,22 @@ fn ladder(spec: &LinearSpec, options: &Options) -> Vec<(WeightForm, usize)> {
     };
     let mut out: Vec<(WeightForm, usize)> = Vec::new();
     for form in forms.into_iter().filter_map(|f| f.resolved(spec.k, spec.n).ok()) {
-        let size = form.stored_bits(spec.k, spec.n, options.group, options.asymmetric);
+        let size = form.stored_bits(spec.k, spec.n, options.group, options.asymmetric) + map_bits(options, spec);
         if out.last().is_none_or(|(_, before)| size > *before) {
             out.push((form, size));
         }
     }
     out
+}
+
+/// Most bits of the map of a layer's input: the rotation's seed, factors, the part of a range.
+fn map_bits(options: &Options, spec: &LinearSpec) -> usize {
+    let map = match (options.preprocess, options.method) {
+        (Preprocess::None, Method::Awq) | (Preprocess::Smoothquant | Preprocess::Auto, _) => 32 * spec.k,
+        (Preprocess::Quarot, _) => 64,
+        (Preprocess::None, _) => 0,
+    };
+    map + if searches_clip(options.scheme) { 32 } else { 0 }
 }
 
 fn measure(

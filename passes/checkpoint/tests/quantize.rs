@@ -353,6 +353,7 @@ fn a_budget_is_kept_and_spent_where_it_matters() {
     for (o, budget, name) in [
         (options("w4a16", Method::GptqBest), 5.0, "integers"),
         (Options { asymmetric: false, ..options("w4a16", Method::GptqBest) }, 4.2, "symmetric"),
+        (Options { preprocess: Preprocess::Quarot, ..options("w4a16", Method::GptqBest) }, 5.2, "rotated"),
         (options("vq2", Method::Vptq), 4.5, "vectors"),
     ] {
         let forms = allocate(&folder, arch.as_ref(), &o, &text, budget, &mut |_, _| ()).unwrap();
