@@ -16,6 +16,8 @@ use crate::statistics::SAMPLE_ROWS;
 
 /// Bytes that the process needs besides the layers.
 const BASE: usize = 96 << 20;
+/// Most bytes of freed activations that the allocator holds back.
+const HELD_BACK: usize = 160 << 20;
 /// Columns that a thread of GPTQ or VPTQ works on.
 const STRIP: usize = 256;
 /// Matrices of that many columns that it has.
@@ -49,13 +51,14 @@ fn of_block(
         true => observed_together(specs, options.hessians()).into_iter().flatten().map(|s| vec![s]).collect(),
         false => observed_together(specs, options.hessians()),
     };
-    let forward = forward(arch, specs, &stored, tokens);
+    let activations = activations(arch, specs, tokens);
+    let forward = weights(specs, &stored) + activations;
     for run in runs {
         let inputs: std::collections::BTreeMap<&str, usize> = run.iter().map(|s| (s.input, s.k)).collect();
         let cross = if options.compensate { 2 } else { 1 };
         let hessians: usize = inputs.values().map(|k| cross * options.hessians().bytes(*k) + 4 * k * SAMPLE_ROWS.min(tokens)).sum();
         let solving = run.iter().map(|s| solve(options, s, stored(s), threads) + sample(s, tokens)).max().unwrap_or(0);
-        peak = peak.max(hessians + forward.max(solving));
+        peak = peak.max(hessians + forward.max(solving + activations.min(HELD_BACK)));
     }
     peak
 }
@@ -65,15 +68,22 @@ fn sample(spec: &LinearSpec, tokens: usize) -> usize {
     4 * SAMPLE_ROWS.min(tokens) * (2 * spec.n + spec.k)
 }
 
-/// Weights and activations while text runs through a block.
-fn forward(arch: &dyn Architecture, specs: &[LinearSpec], stored: &dyn Fn(&LinearSpec) -> usize, tokens: usize) -> usize {
+fn largest(specs: &[LinearSpec], of: &dyn Fn(&LinearSpec) -> usize) -> usize {
+    specs.iter().map(of).max().unwrap_or(0)
+}
+
+/// Weights while text runs through a block.
+fn weights(specs: &[LinearSpec], stored: &dyn Fn(&LinearSpec) -> usize) -> usize {
     let all: usize = specs.iter().map(|s| 4 * s.k * s.n).sum();
-    let largest = |of: &dyn Fn(&LinearSpec) -> usize| specs.iter().map(of).max().unwrap_or(0);
-    let weights = if all <= KEEP_BYTES { all } else { KEEP_BYTES + largest(&|s| 4 * s.k * s.n) };
+    let kept = if all <= KEEP_BYTES { all } else { KEEP_BYTES + largest(specs, &|s| 4 * s.k * s.n) };
+    kept + largest(specs, stored)
+}
+
+/// Activations inside a block.
+fn activations(arch: &dyn Architecture, specs: &[LinearSpec], tokens: usize) -> usize {
     let width = specs.first().map_or(0, |s| s.k);
-    let outputs = largest(&|s| specs.iter().filter(|o| o.input == s.input).map(|o| o.n).sum());
-    let activations = 4 * step_tokens(arch).min(tokens) * (4 * width + outputs + largest(&|s| s.k));
-    weights + largest(stored) + activations
+    let outputs = largest(specs, &|s| specs.iter().filter(|o| o.input == s.input).map(|o| o.n).sum());
+    4 * step_tokens(arch).min(tokens) * (4 * width + outputs + largest(specs, &|s| s.k))
 }
 
 /// What one layer needs while it is quantized, its Hessian apart.
