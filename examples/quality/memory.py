@@ -4,8 +4,8 @@
     memory.py plan  WORK_DIR RECORD.json --tokenizer FOLDER --calibration TEXT
 
 `limit`: several GB, round-to-nearest without text, refused beyond twice the largest layer (as floats) plus 512 MB. `plan`: one wide block, methods
-with text, the peak against what `--dry-run` says. `--icd PATH` names the tool (default: target/release/icd). Folders (f16 noise) and results are
-removed afterwards.
+with text, the peak against what `--dry-run` says; rows of an existing record whose plan is still the same are kept, the others measured. `--icd PATH`
+names the tool (default: target/release/icd). Folders (f16 noise) and results are removed afterwards.
 """
 
 import argparse
@@ -149,6 +149,7 @@ def limit(args, work):
 
 
 def plan(args, work):
+    old = {(r["width"], r["command"], r["planned_bytes"]): r for r in json.loads(args.record.read_text())["rows"]} if args.record.exists() else {}
     rows = []
     for shape, options in PLANNED:
         shutil.rmtree(work, ignore_errors=True)
@@ -157,9 +158,13 @@ def plan(args, work):
         words = options.split() + (["--calibration", str(args.calibration)] if TEXT in options else [])
         command = [args.icd, "quantize", work / "model", "-o", work / "out", *words, "--dry-run", "--json"]
         planned = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["memory_bytes"]
+        name = "icd quantize MODEL -o OUT --calibration TEXT " + options
+        if kept := old.get((shape[0], name, planned)):
+            rows.append(kept)
+            continue
         seconds, peak = quantized(args.icd, work, words)
         rows.append({
-            "command": "icd quantize MODEL -o OUT --calibration TEXT " + options, "width": shape[0], "inner": shape[1],
+            "command": name, "width": shape[0], "inner": shape[1],
             "planned_bytes": planned, "peak_resident_bytes": peak, "planned_over_peak": round(planned / peak, 3), "seconds": seconds,
         })
         print(rows[-1], flush=True)

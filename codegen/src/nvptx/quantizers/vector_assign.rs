@@ -48,7 +48,7 @@ pub(super) fn score<'c>(b: &KernelBuilder<'c>, half: Float<'c>, x: &[Float<'c>],
 ///
 /// Parameters: vectors; weights; −c, rows of V; ½|c|²; sums `[entries][v + 2]` of weight · x, of weights, of errors; the error of each vector; vectors
 /// in all; entries, a multiple of [`TILE`]; v; factors of the three kinds of sums. Blocks of [`THREADS`] · [`vectors`] vectors.
-pub fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
+pub(super) fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
     let ctx = Context::create();
     let params: Vec<Ty> = [Ty::Global; 6].into_iter().chain([Ty::I32; 3]).chain([Ty::F32; 3]).collect();
     let b = KernelBuilder::new(&ctx, arch, name, &params, LaunchBounds { threads: THREADS, min_blocks: 1, cluster: 1 })?;

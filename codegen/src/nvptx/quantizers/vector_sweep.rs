@@ -140,7 +140,7 @@ impl<'c> Search<'_, 'c> {
 /// vectors, Uᵀ of `size` words. Parameters: weights by position, which become what was replaced; Uᵀ; scales by position; −c, ½|c|² of the book, of the
 /// residual book; entries' numbers by position and vector, of both; new weights; errors over U's diagonal, by position in the block; squared errors
 /// summed a column; start; count; size; columns; columns that are used; v; entries of the book; of the residual book or 0.
-pub fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
+pub(super) fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError> {
     let ctx = Context::create();
     let params: Vec<Ty> = [Ty::Global; 12].into_iter().chain([Ty::I32; 8]).collect();
     let b = KernelBuilder::new(&ctx, arch, name, &params, LaunchBounds { threads: THREADS, min_blocks: 1, cluster: 1 })?;
