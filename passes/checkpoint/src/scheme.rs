@@ -231,7 +231,7 @@ mod tests {
         }
         assert_eq!(VectorShape::with_bits(13, 1 << 24), None);
         let form = WeightForm::Vectors(VectorShape { vector: 4, codebook: 256, residual: 0 });
-        assert_eq!(form.stored_bits(384, 384, None, false), 384 * 96 * 8 + 16 * 4 * 256 + 16 * 384);
-        assert_eq!(WeightForm::Integers(4).stored_bits(256, 8, Some(128), true), 256 * 8 * 4 + 2 * 8 * 20);
+        assert_eq!(form.stored_bits(384, 384, None, false), 384 * 96 * 8 + 16 * 4 * 256 + 16 * 384 + SHAPE_BITS);
+        assert_eq!(WeightForm::Integers(4).stored_bits(256, 8, Some(128), true), 256 * 8 * 4 + 2 * 8 * 20 + SHAPE_BITS);
     }
 }
