@@ -79,6 +79,16 @@ pub enum Binding {
         /// Register type elements (f32 for f16) instead of the tensor's memory type.
         registers: bool,
     },
+    /// Part of a tensor in an array of registers: the element at row-major position `origin + o` lies at `base[o]`, for `o` in `0..len`. Asking for an
+    /// element that may lie elsewhere is [`CodegenError::Mismatch`].
+    Private {
+        /// The array, of register type elements.
+        base: Val,
+        /// Position of its first element in the whole tensor.
+        origin: Affine,
+        /// Elements.
+        len: i64,
+    },
 }
 
 /// Writes scalar code for elements of values of one function. See the module documentation.
@@ -90,6 +100,7 @@ pub struct Elemental<'a> {
     values: &'a [Value],
     defs: BTreeMap<ValueId, &'a Op>,
     bindings: BTreeMap<ValueId, Binding>,
+    aliases: BTreeMap<ValueId, ValueId>,
     memo: Vec<BTreeMap<(ValueId, Affine), Val>>,
     constant_space: u8,
 }
@@ -103,6 +114,7 @@ impl<'a> Elemental<'a> {
             values: &func.values,
             defs: BTreeMap::new(),
             bindings: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             memo: vec![BTreeMap::new()],
             constant_space,
         }
@@ -124,7 +136,18 @@ impl<'a> Elemental<'a> {
 
     /// The operation that defines a value, unless it is bound or an argument.
     pub fn definition(&self, value: ValueId) -> Option<&'a Op> {
+        let value = self.meaning(value);
         if self.bindings.contains_key(&value) { None } else { self.defs.get(&value).copied() }
+    }
+
+    /// What a region's argument stands for.
+    fn meaning(&self, mut value: ValueId) -> ValueId {
+        while !self.bindings.contains_key(&value)
+            && let Some(&operand) = self.aliases.get(&value)
+        {
+            value = operand;
+        }
+        value
     }
 
     /// Tensor type of a value.
@@ -159,10 +182,21 @@ impl<'a> Elemental<'a> {
         self.memo.pop();
     }
 
+    /// Runs `f`; what it computes and binds is forgotten behind it.
+    pub fn isolated<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let bindings = self.bindings.clone();
+        self.open_scope();
+        let out = f(self);
+        self.close_scope();
+        self.bindings = bindings;
+        out
+    }
+
     /// The element of `value` at `at`. Writes code into the current block; may open and close loops (reductions).
     ///
     /// Errors: an operation that has no elemental form, or [`CodegenError::Mismatch`] when a bound element is asked for elsewhere.
     pub fn element(&mut self, value: ValueId, at: &Index) -> Result<Val> {
+        let value = self.meaning(value);
         let ty = self.tensor(value)?;
         let linear = at.to_linear(&ty.dims);
         let key = (value, linear);
@@ -177,6 +211,16 @@ impl<'a> Elemental<'a> {
                     return Err(CodegenError::Mismatch { why: format!("%{} is read at another place than where it is computed", value.0) });
                 }
                 element
+            }
+            Some(Binding::Private { base, origin, len }) => {
+                let offset = linear.plus(&origin.times(-1));
+                let (least, most) = self.atoms.range(&offset);
+                if least < 0 || most >= len {
+                    return Err(CodegenError::Mismatch { why: format!("%{} is read in another lane", value.0) });
+                }
+                let (register, position) = (self.register(value)?, self.atoms.emit(&mut self.code, &offset));
+                let address = self.code.gep(register, &base, &position);
+                self.code.load(register, &address, (register.bits() as usize).div_ceil(8))
             }
             Some(Binding::Window { base, origin, registers }) => {
                 let offset = linear.plus(&origin.times(-1));
@@ -298,16 +342,9 @@ impl<'a> Elemental<'a> {
         self.element(inner, at)
     }
 
-    /// Makes a region's arguments stand for what is bound to, or defines, the operands.
-    pub(crate) fn alias_args(&mut self, region: &'a Region, operands: &[ValueId]) {
-        for (&arg, &operand) in region.args.iter().zip(operands) {
-            if let Some(&op) = self.defs.get(&operand) {
-                self.defs.insert(arg, op);
-            }
-            if let Some(binding) = self.bindings.get(&operand).cloned() {
-                self.bindings.insert(arg, binding);
-            }
-        }
+    /// Makes a region's arguments stand for the operands, unless they are bound themselves.
+    pub(crate) fn alias_args(&mut self, region: &Region, operands: &[ValueId]) {
+        self.aliases.extend(region.args.iter().copied().zip(operands.iter().copied()));
     }
 
     /// Values of a region's results for given elements as its arguments (reducers, comparators). The region must work on scalars.

@@ -8,6 +8,7 @@ pub mod math;
 pub mod nvptx;
 pub mod plan;
 mod regroup;
+pub mod scan;
 pub mod schedule;
 
 pub use error::{CodegenError, Result};

@@ -323,6 +323,12 @@ impl Code {
         let _ = writeln!(self.allocas, "  %v{n} = alloca {ty}");
         Val::named(Scalar::Ptr(0), format!("%v{n}"))
     }
+    /// An array in the function's frame; registers where all indices become constants.
+    pub fn alloca_array(&mut self, element: Scalar, len: u32) -> Val {
+        let n = self.fresh();
+        let _ = writeln!(self.allocas, "  %v{n} = alloca [{len} x {element}], align 16");
+        Val::named(Scalar::Ptr(0), format!("%v{n}"))
+    }
     /// Loads a variable made by [`Code::alloca`].
     pub fn get(&mut self, ty: impl Into<Type>, variable: &Val) -> Val {
         let ty = ty.into();

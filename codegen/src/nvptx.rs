@@ -33,6 +33,7 @@ pub mod ptx_builder;
 mod ptxas;
 pub mod quantizers;
 mod rows;
+mod scan;
 mod target;
 mod view;
 

@@ -9,7 +9,10 @@ mod values;
 
 pub use values::{Entry, small_constant};
 
-use crate::error::{CodegenError, Result};
+use crate::{
+    error::{CodegenError, Result},
+    scan::Scan,
+};
 use icd_core::{
     Literal, TensorType,
     graph::{Func, Module, Op, OpKind, Region, ValueId},
@@ -53,7 +56,7 @@ pub struct Kernel<'a> {
     pub inlined: Vec<&'a Op>,
     /// Values that lie in slots: operands of `op` or of `inlined`.
     pub args: Vec<(ValueId, Slot)>,
-    /// Slots of `op.results`.
+    /// Slots of `op.results`; of a scan, those that are not invariant.
     pub results: Vec<Slot>,
     /// Slots for intermediate data, in the order that [`Backend::temporaries`] asked for.
     pub temporaries: Vec<Slot>,
@@ -61,6 +64,13 @@ pub struct Kernel<'a> {
     pub in_place: Vec<(Slot, Slot)>,
     /// Results start as copies of operands (made by the scheduler) and are updated: their slots are read too.
     pub updates: bool,
+}
+
+impl<'a> Kernel<'a> {
+    fn new(func: &'a Func, op: &'a Op) -> Self {
+        let (inlined, args, results) = (Vec::new(), Vec::new(), Vec::new());
+        Kernel { func, op, inlined, args, results, temporaries: Vec::new(), in_place: Vec::new(), updates: false }
+    }
 }
 
 /// A step over slots.
@@ -123,6 +133,10 @@ pub trait Backend {
     fn temporaries(&self, func: &Func, op: &Op) -> Result<Vec<usize>>;
     /// Pairs (result index, operand index) of `op` that may share memory, beyond what [`element_for_element`] finds.
     fn in_place(&self, func: &Func, op: &Op) -> Vec<(usize, usize)>;
+    /// Whether one kernel runs all iterations of a loop that is a scan.
+    fn scan(&self, _func: &Func, _op: &Op, _scan: &Scan<'_>) -> bool {
+        false
+    }
     /// Whether readers are to compute a cheap operation of one operand by themselves.
     fn inline(&self, _func: &Func, _op: &Op) -> bool {
         false
@@ -278,7 +292,10 @@ impl<'a, B: Backend> Scheduler<'a, B> {
                 scope.insert(op.result(), Entry::Token);
             }
             OpKind::Call { callee } | OpKind::Composite { decomposition: callee, .. } => self.call(func, op, callee, scope, nodes)?,
-            OpKind::While => self.while_loop(func, op, scope, nodes)?,
+            OpKind::While => match Scan::recognise(func, op).filter(|scan| self.backend.scan(func, op, scan)) {
+                Some(scan) => self.scan(func, op, &scan, scope, nodes)?,
+                None => self.while_loop(func, op, scope, nodes)?,
+            },
             OpKind::If | OpKind::Case => self.branch(func, op, scope, nodes)?,
             OpKind::Fusion(_) if self.backend.splice(func, op) => self.splice(func, op, scope, nodes)?,
             _ => self.kernel(func, op, scope, nodes)?,
@@ -311,16 +328,7 @@ impl<'a, B: Backend> Scheduler<'a, B> {
             let bytes = bytes_of(static_tensor(func, result, "the result")?)?;
             results.push(self.slot(bytes, Home::Arena));
         }
-        let mut kernel = Kernel {
-            func,
-            op,
-            inlined: Vec::new(),
-            args: Vec::new(),
-            results: results.clone(),
-            temporaries: Vec::new(),
-            in_place: Vec::new(),
-            updates: updated > 0,
-        };
+        let mut kernel = Kernel { results: results.clone(), updates: updated > 0, ..Kernel::new(func, op) };
         for (n, &operand) in op.operands.iter().enumerate() {
             if n < updated {
                 let src = self.materialize(func, operand, scope, nodes)?;

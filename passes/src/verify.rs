@@ -88,6 +88,8 @@ impl Check<'_> {
         let f = self.func;
         let tensor = |v: &ValueId| f.tensor(*v);
         let result = op.results.first().and_then(tensor);
+        let differ = |a: &[i64], b: &[i64]| a.len() != b.len() || a.iter().zip(b).any(|(m, n)| m != n && m.min(n) != &DYNAMIC);
+        let unlike = |a: ValueId, b: ValueId| matches!((tensor(&a), tensor(&b)), (Some(x), Some(y)) if differ(&x.dims, &y.dims));
         match &op.kind {
             OpKind::Fusion(_) => {
                 let [region] = op.regions.as_slice() else { return self.fail(name, "needs one region".into()) };
@@ -119,6 +121,31 @@ impl Check<'_> {
                     {
                         return self.fail(name, format!("operand of shape {s:?}, result of shape {r:?}"));
                     }
+                }
+            }
+            OpKind::DynamicSlice { sizes } => {
+                let (Some(x), Some(r)) = (op.operands.first().and_then(tensor), result) else { return Ok(()) };
+                if differ(sizes, &r.dims) || sizes.iter().zip(&x.dims).any(|(s, n)| s > n && *n != DYNAMIC) {
+                    return self.fail(name, format!("{r} is no piece of {x} of sizes {sizes:?}"));
+                }
+            }
+            OpKind::DynamicUpdateSlice => {
+                let [Some(x), Some(u)] = [0, 1].map(|i| op.operands.get(i).and_then(tensor)) else { return Ok(()) };
+                if result.is_some_and(|r| differ(&r.dims, &x.dims)) || u.dims.iter().zip(&x.dims).any(|(s, n)| s > n && *n != DYNAMIC) {
+                    return self.fail(name, format!("{u} is no piece of {x}, or the result has another shape"));
+                }
+            }
+            OpKind::While => {
+                let [condition, body] = op.regions.as_slice() else { return self.fail(name, "needs two regions".into()) };
+                let sides = [&op.operands, &condition.args, &body.args, &body.results];
+                if let Some(i) = (0..op.results.len()).find(|&i| sides.iter().any(|s| s.get(i).is_none_or(|v| unlike(*v, op.results[i])))) {
+                    return self.fail(name, format!("operand, regions and result {i} differ in shape"));
+                }
+            }
+            OpKind::If | OpKind::Case => {
+                let wrong = |r: &Region, i: usize| r.results.get(i).is_none_or(|v| unlike(*v, op.results[i]));
+                if let Some(i) = (0..op.results.len()).find(|&i| op.regions.iter().any(|r| wrong(r, i))) {
+                    return self.fail(name, format!("a region and result {i} differ in shape"));
                 }
             }
             OpKind::OptimizationBarrier => {

@@ -21,4 +21,4 @@ pub mod tune;
 
 pub use error::RuntimeError;
 pub use memory::AlignedBytes;
-pub use session::{Backend, Session, StepTime};
+pub use session::{Backend, L2State, Session, StepTime};

@@ -26,6 +26,16 @@ pub enum Backend {
     Auto,
 }
 
+/// What the L2 cache of a device holds when a timed call begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum L2State {
+    /// What the call before left there.
+    Warm,
+    /// Other data, written before every call and outside of its time.
+    Cold,
+}
+
 /// How often a step ran and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepTime {
@@ -115,12 +125,12 @@ impl Session {
         }
     }
 
-    /// Nanoseconds a call, of `calls` back to back on a CUDA device with inputs and outputs left there; `None` on the CPU.
-    pub fn time_on_device(&mut self, inputs: &[&[u8]], calls: usize) -> Result<Option<f64>, RuntimeError> {
+    /// Nanoseconds a call, of `calls` one after the other on a CUDA device with inputs and outputs left there; `None` on the CPU.
+    pub fn time_on_device(&mut self, inputs: &[&[u8]], calls: usize, l2: L2State) -> Result<Option<f64>, RuntimeError> {
         check_side("inputs", "input", &self.inputs, inputs.iter().map(|bytes| bytes.len()))?;
         match &mut self.executor {
             Executor::Cpu(_) => Ok(None),
-            Executor::Cuda(program) => program.time_on_device(inputs, calls).map(Some),
+            Executor::Cuda(program) => program.time_on_device(inputs, calls, l2).map(Some),
         }
     }
 

@@ -213,6 +213,12 @@ impl Kernel {
     }
 }
 
+/// The 32-bit word of thread `source` among the `segment` consecutive threads, a power of two, to which a thread belongs. All lanes of the warp take part.
+pub(crate) fn shuffle_from(code: &mut Code, word: &Val, source: i64, segment: u32) -> Val {
+    let segments = i64::from((WARP - segment) << 8 | (WARP - 1));
+    code.intrinsic("llvm.nvvm.shfl.sync.idx.i32", Scalar::I32, &[&int(-1), word, &int(source), &int(segments)])
+}
+
 /// `i32` constant.
 pub(crate) fn int(value: i64) -> Val {
     Val::int(Scalar::I32, value)

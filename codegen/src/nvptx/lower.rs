@@ -6,7 +6,7 @@ use super::{
     attention_mma, attention_split, dot, dot_simt, gemm,
     kernel::{Body, Launch},
     kernel_module::{KernelModule, Param},
-    loops, rows,
+    loops, rows, scan,
     view::{Defs, View},
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     error::{CodegenError, Result},
     ll::Val,
     plan::Plan,
+    scan::Scan,
     schedule::{Backend, Home, Kernel, Node, Schedule, Slot},
 };
 use icd_core::{
@@ -73,6 +74,12 @@ impl Backend for Cuda<'_> {
 
     fn in_place(&self, _: &Func, _: &Op) -> Vec<(usize, usize)> {
         Vec::new()
+    }
+
+    fn scan(&self, func: &Func, op: &Op, found: &Scan<'_>) -> bool {
+        let args = op.operands.iter().chain(&found.captured).copied().collect();
+        let body = Body { func, ops: Vec::new(), region: None, args, result: op.result() };
+        scan::emit(self.0.arch, &body, op, found).is_ok()
     }
 
     /// Widening costs an instruction, storing the wide value memory traffic and a launch.
@@ -186,6 +193,18 @@ impl<'a> Lowering<'a> {
                 let body = self.body(k, op.result());
                 let launch = loops::emit_update(self.options.arch, &body, op)?;
                 let step = self.whole(k, launch, "update", 0);
+                steps.push(step);
+                return Ok(());
+            }
+            OpKind::While => {
+                let found = Scan::recognise(k.func, op).ok_or_else(|| CodegenError::invalid(op, "it was a scan and is none"))?;
+                let ops = k.inlined.iter().map(|op| std::slice::from_ref(*op)).collect();
+                let args = k.args.iter().map(|(v, _)| *v).collect();
+                let body = Body { func: k.func, ops, region: None, args, result: op.results[0] };
+                let launch = scan::emit(self.options.arch, &body, op, &found)?;
+                let buffers: Vec<usize> = k.args.iter().map(|(_, s)| s).chain(&k.results).map(|s| self.plan.buffer(*s)).collect();
+                let info = self.info(k, &launch, "scan", 0);
+                let step = self.launch(launch, &buffers, info);
                 steps.push(step);
                 return Ok(());
             }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod scans;
+
 use super::{
     emulate::{Aligned, Emulator},
     kernel::{Body, Launch, Source},

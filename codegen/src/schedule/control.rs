@@ -1,7 +1,10 @@
 //! Calls, loops and branches.
 
-use super::{Backend, Entry, Home, MAX_CALL_DEPTH, Node, Scheduler, Scope, Slot, bytes_of, static_tensor};
-use crate::error::{CodegenError, Result};
+use super::{Backend, Entry, Home, Kernel, MAX_CALL_DEPTH, Node, Scheduler, Scope, Slot, bytes_of, static_tensor};
+use crate::{
+    error::{CodegenError, Result},
+    scan::{Role, Scan},
+};
 use icd_core::graph::{Func, Op, OpKind, Region};
 
 impl<'a, B: Backend> Scheduler<'a, B> {
@@ -73,6 +76,36 @@ impl<'a, B: Backend> Scheduler<'a, B> {
         self.move_all(&moves, &mut steps);
         nodes.push(Node::While { predicate, condition: test, body: steps });
         scope.extend(op.results.iter().copied().zip(state));
+        Ok(())
+    }
+
+    /// A loop in one kernel, which reads the first state and what the body captures, and writes all results but the invariant ones.
+    pub(super) fn scan(
+        &mut self,
+        func: &'a Func,
+        op: &'a Op,
+        scan: &Scan<'a>,
+        scope: &mut Scope<'a>,
+        nodes: &mut Vec<Node<'a>>,
+    ) -> Result<()> {
+        let mut kernel = Kernel::new(func, op);
+        let read = scan.roles.iter().zip(&op.operands).filter(|(role, _)| matches!(role, Role::State | Role::Invariant)).map(|(_, v)| v);
+        for &v in read.chain(&scan.captured) {
+            static_tensor(func, v, "what the loop reads")?;
+            self.collect(v, scope, &mut kernel)?;
+        }
+        for ((role, &operand), &result) in scan.roles.iter().zip(&op.operands).zip(&op.results) {
+            let entry = match role {
+                Role::Invariant => scope.get(&operand).cloned().unwrap_or(Entry::Token),
+                Role::Counter | Role::State | Role::Rows(_) => {
+                    let slot = self.slot(bytes_of(static_tensor(func, result, "the loop state")?)?, Home::Arena);
+                    kernel.results.push(slot);
+                    Entry::Slot(slot)
+                }
+            };
+            scope.insert(result, entry);
+        }
+        nodes.push(Node::Kernel(Box::new(kernel)));
         Ok(())
     }
 

@@ -78,16 +78,7 @@ impl<'a, B: Backend> Scheduler<'a, B> {
             Some(&Entry::Inline(op)) => {
                 let bytes = bytes_of(static_tensor(func, value, "the value")?)?;
                 let slot = self.slot(bytes, Home::Arena);
-                let mut kernel = Kernel {
-                    func,
-                    op,
-                    inlined: Vec::new(),
-                    args: Vec::new(),
-                    results: vec![slot],
-                    temporaries: Vec::new(),
-                    in_place: Vec::new(),
-                    updates: false,
-                };
+                let mut kernel = Kernel { results: vec![slot], ..Kernel::new(func, op) };
                 for &operand in &op.operands {
                     self.collect(operand, scope, &mut kernel)?;
                 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{PassError, simplify::free_dims};
 use icd_core::{
     Literal, TensorType, ValueType,
-    graph::{Func, Op, OpKind, Region, ValueId},
+    graph::{Func, Loc, Op, OpKind, Region, ValueId},
 };
 use std::collections::BTreeMap;
 
@@ -39,7 +39,8 @@ pub(crate) fn obstacle(func: &Func, channels: &Channels, products: &[Product], l
         let passes = match &op.kind {
             OpKind::Constant(_) | OpKind::OptimizationBarrier => true,
             OpKind::Transpose { .. } | OpKind::BroadcastInDim { .. } | OpKind::Reshape => true,
-            OpKind::Slice { .. } | OpKind::Concatenate { .. } => true,
+            OpKind::Slice { .. } | OpKind::Concatenate { .. } | OpKind::DynamicSlice { .. } | OpKind::DynamicUpdateSlice => true,
+            OpKind::While | OpKind::If | OpKind::Case => true,
             OpKind::Reduce { dims } => !op.operands.iter().any(|v| dims.iter().any(|d| holds(v, *d))),
             OpKind::DotGeneral(dot) => {
                 let d = &dot.dims;
@@ -48,9 +49,9 @@ pub(crate) fn obstacle(func: &Func, channels: &Channels, products: &[Product], l
                 let summed = any(l, &d.lhs_contract) || any(r, &d.rhs_contract);
                 !any(l, &d.lhs_batch) && !any(r, &d.rhs_batch) && (!summed || products.iter().any(|p| p.op == number))
             }
-            kind => kind.is_elementwise(),
+            kind => kind.is_elementwise() && !inside,
         };
-        if !passes || inside {
+        if !passes {
             found = Some(format!("{} needs all of it", op.kind.name()));
         }
     });
@@ -80,7 +81,7 @@ pub(crate) fn shrink(func: &mut Func, channels: &Channels, kept: &Kept) -> Resul
         }
     }
     let mut body = std::mem::take(&mut func.body);
-    let outcome = Shrink { func, whole: &whole, stays: &stays }.region(&mut body);
+    let outcome = Shrink { func, whole: &whole, stays: &stays }.region(&mut body, &[]);
     func.body = body;
     outcome
 }
@@ -99,19 +100,31 @@ struct Shrink<'a> {
 }
 
 impl Shrink<'_> {
-    fn region(&mut self, region: &mut Region) -> Result<(), PassError> {
+    /// `results` are what a loop or branch around the region gives for the region's results.
+    fn region(&mut self, region: &mut Region, results: &[ValueId]) -> Result<(), PassError> {
         let mut out = Vec::with_capacity(region.ops.len());
         for mut op in std::mem::take(&mut region.ops) {
-            for inner in &mut op.regions {
-                self.region(inner)?;
+            for (n, inner) in op.regions.iter_mut().enumerate() {
+                let gives = match op.kind {
+                    OpKind::While => n == 1,
+                    OpKind::If | OpKind::Case => true,
+                    _ => false,
+                };
+                self.region(inner, if gives { &op.results } else { &[] })?;
             }
             match &mut op.kind {
                 OpKind::Constant(l) => *l = self.constant(l, op.results[0])?,
                 OpKind::Slice { start, limit, strides } => self.slice(op.operands[0], op.results[0], start, limit, strides),
+                OpKind::DynamicSlice { sizes } => *sizes = self.dims(op.results[0]),
                 _ => {}
             }
-            self.cut_operands(&mut op, &mut out);
+            let wanted: Vec<Vec<i64>> = (0..op.operands.len()).map(|i| self.fitting(&op, i)).collect();
+            op.operands.iter_mut().zip(wanted).for_each(|(v, want)| self.cut(v, want, op.loc, &mut out));
             out.push(op);
+        }
+        for (v, outside) in region.results.iter_mut().zip(results) {
+            let want = self.dims(*outside);
+            self.cut(v, want, Loc::default(), &mut out);
         }
         region.ops = out;
         Ok(())
@@ -121,16 +134,13 @@ impl Shrink<'_> {
         self.func.tensor(v).map(|t| t.dims.clone()).unwrap_or_default()
     }
 
-    /// Operands that are equal along a dimension stand in no space there, so they kept their size: a part of them takes the place of the whole.
-    fn cut_operands(&mut self, op: &mut Op, out: &mut Vec<Op>) {
-        let wanted: Vec<Vec<i64>> = (0..op.operands.len()).map(|i| self.fitting(op, i)).collect();
-        for (v, want) in op.operands.iter_mut().zip(wanted) {
-            let Some(ty) = self.func.tensor(*v).cloned().filter(|t| t.dims != want) else { continue };
-            let part = self.func.new_value(TensorType { dims: want.clone(), ..ty });
-            let kind = OpKind::Slice { start: vec![0; want.len()], strides: vec![1; want.len()], limit: want };
-            out.push(Op { kind, operands: vec![*v], results: vec![part], regions: Vec::new(), loc: op.loc, attrs: 0 });
-            *v = part;
-        }
+    /// Puts a part of `v` in its place, if it is larger than `want`: what is equal along a dimension stands in no space there, so it kept its size.
+    fn cut(&mut self, v: &mut ValueId, want: Vec<i64>, loc: Loc, out: &mut Vec<Op>) {
+        let Some(ty) = self.func.tensor(*v).cloned().filter(|t| t.dims != want) else { return };
+        let part = self.func.new_value(TensorType { dims: want.clone(), ..ty });
+        let kind = OpKind::Slice { start: vec![0; want.len()], strides: vec![1; want.len()], limit: want };
+        out.push(Op { kind, operands: vec![*v], results: vec![part], regions: Vec::new(), loc, attrs: 0 });
+        *v = part;
     }
 
     /// The shape of operand `i` that fits the results and the other operands of `op`, which has no [`obstacle`].
@@ -171,11 +181,21 @@ impl Shrink<'_> {
                 own.iter_mut().zip(dims).filter(|(n, _)| **n != 1).for_each(|(n, to)| *n = made[*to]);
             }
             OpKind::Transpose { permutation } => permutation.iter().zip(made).for_each(|(&from, size)| own[from] = size),
-            OpKind::OptimizationBarrier => own = self.dims(op.results[i]),
+            OpKind::DynamicSlice { .. } if i == 0 => self.fill(op.operands[0], first, &mut own, &made),
+            OpKind::DynamicUpdateSlice if i == 0 => own = made,
+            OpKind::DynamicUpdateSlice if i == 1 => self.fill(op.operands[1], first, &mut own, &made),
+            OpKind::OptimizationBarrier | OpKind::While => own = self.dims(op.results[i]),
             kind if kind.is_elementwise() && own.len() == made.len() => own = made,
             _ => {}
         }
         own
+    }
+
+    /// Gives dimensions in which `v` and `result` were of one size the size that `result` has now.
+    fn fill(&self, v: ValueId, result: ValueId, own: &mut [i64], made: &[i64]) {
+        let (Some(x), Some(y)) = (self.whole.tensor(v), self.whole.tensor(result)) else { return };
+        let same = x.dims.iter().zip(&y.dims).map(|(a, b)| a == b);
+        own.iter_mut().zip(made).zip(same).filter(|(_, same)| *same).for_each(|((n, size), _)| *n = *size);
     }
 
     /// Moves the bounds of a slice of `v` to where the indices between them went.

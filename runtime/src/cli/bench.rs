@@ -2,6 +2,7 @@
 
 use super::{DeviceArgs, Failure, InputArgs, ReportArgs, as_slices, as_slices_mut, facts, progress};
 use crate::{
+    L2State,
     energy::EnergyMeter,
     report::{Cell, Chart, Column, Lines, Report, Series, Table},
     statistics::Summary,
@@ -105,9 +106,9 @@ fn device_row(
     let calls = (args.runs as usize).div_ceil(BATCHES);
     let mut times = Vec::with_capacity(BATCHES);
     for _ in 0..BATCHES {
-        times.extend(session.time_on_device(inputs, calls)?);
+        times.extend(session.time_on_device(inputs, calls, L2State::Warm)?);
     }
-    let energy = meter.joules_a_call(|| session.time_on_device(inputs, calls).map(|_| calls))?;
+    let energy = meter.joules_a_call(|| session.time_on_device(inputs, calls, L2State::Warm).map(|_| calls))?;
     if let Some(summary) = Summary::of(&times) {
         table.row([
             format!("back to back on the device, {BATCHES} batches of {calls}").into(),

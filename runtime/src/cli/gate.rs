@@ -1,7 +1,10 @@
 //! `icd-run FOLDER gate`
 
 use super::{DeviceArgs, Failure, print, progress};
-use crate::gate::{self, GateError, Options, Plan};
+use crate::{
+    L2State,
+    gate::{self, GateError, Options, Plan},
+};
 use clap::Args;
 use std::{path::Path, time::Duration};
 
@@ -18,6 +21,9 @@ pub(super) struct GateArgs {
     /// Shortest sample, in milliseconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     sample_ms: u64,
+    /// Fill the L2 cache of a CUDA device with other data before every call, outside of the time; energy and counters are then not measured
+    #[arg(long)]
+    cold_l2: bool,
     /// Do not measure energy, which takes thirty seconds an arm
     #[arg(long)]
     no_energy: bool,
@@ -47,6 +53,7 @@ pub(super) fn gate(folder: &Path, args: &GateArgs) -> Result<(), Failure> {
         epochs: args.epochs as usize,
         rounds: args.rounds as usize,
         sample: Duration::from_millis(args.sample_ms),
+        l2: if args.cold_l2 { L2State::Cold } else { L2State::Warm },
         energy: !args.no_energy,
         counters: !args.no_counters,
     };

@@ -46,6 +46,8 @@ pub(super) struct Device {
     pub(super) capability: (u32, u32),
     /// `0000:00:00.0`.
     pub(super) pci_bus_id: String,
+    /// Size of the L2 cache.
+    pub(super) l2_bytes: usize,
     _not_sync: PhantomData<*const ()>,
 }
 
@@ -86,6 +88,7 @@ impl Device {
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
+        let l2_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize;
         let mut bus: [c_char; 32] = [0; 32];
         // SAFETY: writes a C string of at most the given length.
         check(unsafe { sys::cuDeviceGetPCIBusId(bus.as_mut_ptr(), bus.len() as c_int, handle) }, || "bus of the device".into())?;
@@ -93,7 +96,7 @@ impl Device {
         let pci_bus_id = unsafe { CStr::from_ptr(bus.as_ptr()) }.to_string_lossy().into_owned();
         // SAFETY: `handle` is a device; released in `drop`.
         let context = driver("start a context on the device", unsafe { result::primary_ctx::retain(handle) })?;
-        let device = Device { handle, context, driver_version, name, capability, pci_bus_id, _not_sync: PhantomData };
+        let device = Device { handle, context, driver_version, name, capability, pci_bus_id, l2_bytes, _not_sync: PhantomData };
         device.make_current()?;
         Ok(device)
     }
@@ -120,6 +123,7 @@ impl Drop for Device {
 /// Device memory.
 pub(super) struct DeviceMemory {
     address: sys::CUdeviceptr,
+    bytes: usize,
     _device: Rc<Device>,
 }
 
@@ -131,12 +135,19 @@ impl DeviceMemory {
             let free = result::mem_get_info().map_or_else(|_| "unknown".to_string(), |(free, total)| format!("{free} of {total}"));
             RuntimeError::Memory { what: format!("{what} on the device"), bytes, reason: format!("{}; free bytes: {free}", describe(e)) }
         })?;
-        Ok(DeviceMemory { address, _device: device.clone() })
+        Ok(DeviceMemory { address, bytes: bytes.max(256), _device: device.clone() })
     }
 
     /// Device address.
     pub(super) fn address(&self) -> u64 {
         self.address
+    }
+
+    /// Writes zeros to all of it, after what is on `stream`.
+    pub(super) fn fill(&self, stream: &Stream) -> Result<(), RuntimeError> {
+        // SAFETY: the memory has that many bytes and lives until the stream is waited for.
+        let code = unsafe { sys::cuMemsetD8Async(self.address, 0, self.bytes, stream.handle) };
+        check(code, || "fill device memory".into())
     }
 
     /// Copies `bytes` to `offset` and waits.

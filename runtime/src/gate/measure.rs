@@ -2,8 +2,8 @@
 
 use super::{Arm, GateError, Plan, Role, Samples, Traffic, counters, quality};
 use crate::{
-    AlignedBytes, Backend, RuntimeError, Session, cuda::DeviceInfo, energy::EnergyMeter, machine::Machine, schedule::StepDescription,
-    tensors,
+    AlignedBytes, Backend, L2State, RuntimeError, Session, cuda::DeviceInfo, energy::EnergyMeter, machine::Machine,
+    schedule::StepDescription, tensors,
 };
 use icd_core::artifact::Artifact;
 use serde::Serialize;
@@ -14,6 +14,8 @@ use std::{
 
 /// Fewer pairs of samples than this decide nothing.
 pub(super) const ENOUGH: usize = 30;
+
+const COLD: &str = "not measured from a cold L2 cache";
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Options {
     pub rounds: usize,
     /// Shortest time that a sample may take; as many calls as fill it are timed together.
     pub sample: Duration,
+    /// What the L2 cache holds when a call begins. From a cold cache neither energy nor counters are measured: filling it would count too.
+    pub l2: L2State,
     /// Whether to measure energy: as often in each epoch as makes thirty in all, a second each.
     pub energy: bool,
     /// Whether to read hardware counters through Nsight Compute.
@@ -42,6 +46,7 @@ impl Default for Options {
             epochs: 30,
             rounds: 4,
             sample: Duration::from_millis(5),
+            l2: L2State::Warm,
             energy: true,
             counters: true,
         }
@@ -79,6 +84,8 @@ pub struct Measured {
     pub backend: &'static str,
     /// Calls timed together as one sample.
     pub calls: usize,
+    /// What the L2 cache held when a call began.
+    pub l2: L2State,
     /// Start of each sample in seconds, with arm and nanoseconds a call: the timeline.
     pub timeline: Vec<(f64, Role, f64)>,
     /// The arms, in the plan's order.
@@ -112,7 +119,11 @@ pub fn measure(plan: &Plan, folder: &Path, options: &Options, step: &mut dyn FnM
             nanoseconds: Vec::new(),
             joules: Ok(Vec::new()),
             scores: quality::scores(plan, folder, session)?,
-            traffic: if options.counters { counters::traffic(artifact, session.device().is_some()) } else { Err("not asked for".into()) },
+            traffic: match options.l2 {
+                L2State::Cold => Err(COLD.into()),
+                L2State::Warm if options.counters => counters::traffic(artifact, session.device().is_some()),
+                L2State::Warm => Err("not asked for".into()),
+            },
             schedule_bytes,
             schedule_flops,
         });
@@ -122,7 +133,7 @@ pub fn measure(plan: &Plan, folder: &Path, options: &Options, step: &mut dyn FnM
     for epoch in 0..options.epochs {
         self::epoch(epoch, &artifacts, samples.as_ref(), options, device.as_ref(), &mut arms, &mut clock, &mut |done| step(done, all))?;
     }
-    Ok(Measured { machine: Machine::read(device.as_ref()), backend, calls: clock.calls, timeline: clock.timeline, arms })
+    Ok(Measured { machine: Machine::read(device.as_ref()), backend, calls: clock.calls, l2: options.l2, timeline: clock.timeline, arms })
 }
 
 struct Clock {
@@ -165,7 +176,7 @@ fn epoch(
             step(clock.timeline.len());
         }
     }
-    if options.energy {
+    if options.energy && options.l2 == L2State::Warm {
         let meter = EnergyMeter::open(device);
         for arm in arms.iter_mut() {
             arm.joules.iter_mut().for_each(|all| all.push(Vec::new()));
@@ -183,7 +194,8 @@ fn epoch(
             }
         }
     } else {
-        arms.iter_mut().for_each(|arm| arm.joules = Err("not asked for".into()));
+        let why = if options.energy { COLD } else { "not asked for" };
+        arms.iter_mut().for_each(|arm| arm.joules = Err(why.into()));
     }
     Ok(())
 }
@@ -193,6 +205,7 @@ struct Running {
     session: Session,
     inputs: Vec<AlignedBytes>,
     outputs: Vec<AlignedBytes>,
+    l2: L2State,
 }
 
 impl Running {
@@ -207,7 +220,7 @@ impl Running {
             Ok((inputs, session.allocate_outputs()?))
         };
         let (inputs, outputs) = prepared().map_err(|source| failed(artifact, source))?;
-        Ok(Running { session, inputs, outputs })
+        Ok(Running { session, inputs, outputs, l2: options.l2 })
     }
 
     /// Bytes and operations of the steps of a call, each as often as it runs.
@@ -219,10 +232,10 @@ impl Running {
         Ok((sum(|s| s.bytes), sum(|s| s.flops)))
     }
 
-    /// Nanoseconds a call, over `calls` back to back.
+    /// Nanoseconds a call, over `calls` one after the other.
     fn time(&mut self, calls: usize) -> Result<f64, RuntimeError> {
         let inputs: Vec<&[u8]> = self.inputs.iter().map(|b| &b[..]).collect();
-        if let Some(nanoseconds) = self.session.time_on_device(&inputs, calls)? {
+        if let Some(nanoseconds) = self.session.time_on_device(&inputs, calls, self.l2)? {
             return Ok(nanoseconds);
         }
         let mut outputs: Vec<&mut [u8]> = self.outputs.iter_mut().map(|b| &mut b[..]).collect();

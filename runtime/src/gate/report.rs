@@ -2,7 +2,7 @@
 
 use super::{ArmData, Judgement, Measured, Plan};
 use crate::{
-    record,
+    L2State, record,
     report::{Bars, Cell, Chart, Column, Lines, Report, ReportError, Series, Table, write_file},
     statistics::Summary,
 };
@@ -32,6 +32,9 @@ pub fn report(plan: &Plan, measured: &Measured, judgement: &Judgement) -> Report
     }
     let samples = measured.arms.first().map_or(0, |a| a.nanoseconds.iter().map(Vec::len).sum::<usize>());
     report = report.fact("samples an arm", format!("{samples} of {} calls each, interleaved", measured.calls));
+    if measured.l2 == L2State::Cold {
+        report = report.fact("L2 cache", "filled with other data before every call");
+    }
     for (what, best) in ["without a permutation", "with one"].iter().zip(&judgement.iso_quality) {
         let text = best.map_or("not measured".into(), |(role, ns)| format!("{:.2} us ({})", ns / 1e3, role.name()));
         report = report.fact(format!("iso-quality latency {what}"), text);

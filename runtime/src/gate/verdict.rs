@@ -232,7 +232,7 @@ mod tests {
             schedule_flops: 1,
         };
         let arms = arms.iter().map(arm).collect();
-        Measured { machine: Machine::read(None), backend: "cpu", calls: 1, timeline: Vec::new(), arms }
+        Measured { machine: Machine::read(None), backend: "cpu", calls: 1, l2: crate::L2State::Warm, timeline: Vec::new(), arms }
     }
 
     const GOOD: [(Role, f64, f64); 5] = [

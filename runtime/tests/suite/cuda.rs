@@ -6,7 +6,7 @@ use icd_core::{
     artifact::Writer,
     manifest::{LaunchArg, Place, Program, Step, StepInfo, Target},
 };
-use icd_runtime::{Backend, RuntimeError, Session, cuda};
+use icd_runtime::{Backend, L2State, RuntimeError, Session, cuda};
 use std::collections::BTreeMap;
 
 /// PTX for the kernels of `kernels.c`, a thread an element. With `dependent` they wait for the kernel before them.
@@ -159,7 +159,9 @@ fn every_kind_of_step_runs_on_the_device() {
         let time = |path: &str| times[session.steps().iter().position(|s| s.path == path).unwrap()];
         assert_eq!((time("1").calls, time("3.body.0").calls), (1, n as u64));
         assert!(time("1").nanoseconds > 0.0 && time("1").nanoseconds < 1e8, "{:?}", time("1"));
-        let back_to_back = session.time_on_device(&inputs, 100).unwrap().unwrap();
+        let back_to_back = session.time_on_device(&inputs, 100, L2State::Warm).unwrap().unwrap();
+        let cold = session.time_on_device(&inputs, 20, L2State::Cold).unwrap().unwrap();
+        assert!(cold > 0.0, "{cold}");
         println!("{rows} rows, {n} rounds: {:.2} us a call on the device", back_to_back / 1e3);
     }
 }

@@ -17,7 +17,7 @@ fn stack(seed: u64) -> Module {
     let w = p.constant(&[&[k], free.as_slice()].concat());
     let mut v = p.dot(x, w, (&[], &[]), (&[1], &[0]));
     for _ in 0..4 {
-        let family = ["elementwise", "shape", "piece", "reduce", "dot"][p.below(5)];
+        let family = ["elementwise", "shape", "piece", "reduce", "dot", "control"][p.below(6)];
         let next = p.step(family, v);
         if p.dims(next).len() > 1 && (1..1 << 12).contains(&p.dims(next).iter().product::<usize>()) {
             let (low, high) = (p.scalar(-4.0), p.scalar(4.0));
@@ -129,7 +129,9 @@ fn silent_indices_leave_a_thousand_random_programs_as_they_were() {
         cases += 1;
     }
     assert!(rolled_back < cases / 20, "{rolled_back} programs were rolled back");
-    for kind in ["reshape", "transpose", "broadcast_in_dim", "dot_general", "slice", "concatenate", "reduce"] {
+    for kind in
+        ["reshape", "transpose", "broadcast_in_dim", "dot_general", "slice", "concatenate", "reduce", "dynamic_slice", "while", "if"]
+    {
         assert!(kinds.get(&format!("stablehlo.{kind}")).is_some_and(|n| *n > 50), "{kind}: {kinds:?}");
     }
 }
