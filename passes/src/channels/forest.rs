@@ -28,7 +28,12 @@ struct Slot {
     parent: Space,
     size: usize,
     shape: Shape,
+    /// It is not taken apart any further.
+    clashed: bool,
 }
+
+/// Pieces that two spaces are cut into at most. A tensor beside itself moved by one index, as in a causal convolution, would be cut into single indices.
+const MAX_PIECES: usize = 128;
 
 /// A class in full, products of products and sums of sums flattened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +109,7 @@ impl Forest {
 
     fn add(&mut self, size: usize, shape: Shape) -> Space {
         let id = Space(self.slots.len() as u32);
-        self.slots.push(Slot { parent: id, size, shape });
+        self.slots.push(Slot { parent: id, size, shape, clashed: false });
         id
     }
 
@@ -160,7 +165,8 @@ impl Forest {
         if a == b {
             return Ok(());
         }
-        if self.size(a) != self.size(b) {
+        let clashed = |s: Space| self.slots[s.0 as usize].clashed;
+        if self.size(a) != self.size(b) || clashed(a) || clashed(b) {
             return Err(Clash);
         }
         match (self.shape(a).clone(), self.shape(b).clone()) {
@@ -189,12 +195,22 @@ impl Forest {
     fn link(&mut self, from: Space, to: Space) {
         let (from, to) = (self.find(from), self.find(to));
         self.slots[from.0 as usize].parent = to;
+        self.slots[to.0 as usize].clashed |= self.slots[from.0 as usize].clashed;
     }
 
     /// Pairs the parts of two products, or of two sums, cutting the larger where they differ.
     fn align(&mut self, a: Vec<Space>, b: Vec<Space>, product: bool) -> Result<(), Clash> {
         let (mut a, mut b): (Vec<_>, Vec<_>) = (a.into_iter().rev().collect(), b.into_iter().rev().collect());
+        let mut pieces = 0;
         while let (Some(&x), Some(&y)) = (a.last(), b.last()) {
+            pieces += 1;
+            if pieces > MAX_PIECES {
+                for space in [x, y] {
+                    let root = self.find(space);
+                    self.slots[root.0 as usize].clashed = true;
+                }
+                return Err(Clash);
+            }
             for (stack, head) in [(&mut a, x), (&mut b, y)] {
                 self.open(stack, head, product);
             }
@@ -312,6 +328,19 @@ mod tests {
         let turned = f.sum(vec![parts[1], parts[0]]);
         f.unify(whole, turned).unwrap();
         assert_eq!(f.find(parts[0]), f.find(parts[1]));
+    }
+
+    #[test]
+    fn a_space_beside_itself_moved_by_one_index_clashes() {
+        let mut f = Forest::default();
+        let (t, pad) = (f.leaf(1 << 20), f.leaf(1));
+        let (early, late) = (f.sum(vec![pad, t]), f.sum(vec![t, pad]));
+        assert_eq!(f.unify(early, late), Err(Clash));
+        let mut leaves = Vec::new();
+        f.expand(t).leaves(&mut leaves);
+        assert!(leaves.len() <= MAX_PIECES + 1, "{}", leaves.len());
+        let again = f.sum(vec![t, pad]);
+        assert_eq!(f.unify(early, again), Err(Clash));
     }
 
     #[test]
