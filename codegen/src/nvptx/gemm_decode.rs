@@ -14,8 +14,8 @@
 //! conflicts, tested).
 
 use crate::nvptx::{
-    gemm::{Candidate, ParamIndex, check_common, pack_format, params, symbol},
-    gemm_epilogue::{Corner, Destination, SumTile, Workers, finish_tile, store_fragment, vector},
+    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
     ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
@@ -26,101 +26,20 @@ use icd_core::{
 };
 use inkwell::context::Context;
 use std::cell::RefCell;
+use tile::{FRAGMENT_ROWS, Tile, WARP, X_CHUNK_BYTES, tiles};
+
+pub use tile::candidates;
+
+mod tile;
 
 /// Family name.
 pub const NAME: &str = "decode";
 /// Rows of activations that the family takes at most.
 pub const MAX_ROWS: usize = 32;
 
-const X_CHUNK_BYTES: u32 = TILE_K as u32 * 2;
-const X_ROW_PADDING: u32 = 64;
-const FRAGMENT_ROWS: u32 = 8;
 const PAIRS: u32 = 4;
-const WARP: u32 = 32;
 /// Columns that a thread stores at once: few, so that all threads take part.
 const STORE_COLUMNS: u32 = 2;
-
-/// How a block divides its work. Named `t4r1w1x8s3b132`: column tiles at once, row fragments, warps along n and k, stages, blocks; `x` at the end
-/// when activations come by the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
-    n_tiles: u32,
-    m_frags: u32,
-    warps_n: u32,
-    warps_k: u32,
-    stages: u32,
-    blocks: u32,
-    x_ring: bool,
-}
-
-impl Tile {
-    const fn consumers(self) -> u32 {
-        WARP * self.warps_n * self.warps_k
-    }
-    const fn threads(self) -> u32 {
-        self.consumers() + WARP
-    }
-    const fn rows(self) -> u32 {
-        FRAGMENT_ROWS * self.m_frags
-    }
-    fn weight_bytes(self, format: &PackFormat) -> u32 {
-        (self.n_tiles * self.warps_k * format.tile_bytes() as u32).next_multiple_of(128)
-    }
-    const fn x_pitch(self) -> u32 {
-        self.warps_k * X_CHUNK_BYTES + X_ROW_PADDING
-    }
-    fn stage_bytes(self, format: &PackFormat) -> u32 {
-        self.weight_bytes(format) + if self.x_ring { self.rows() * self.x_pitch() } else { 0 }
-    }
-    const fn sums(self) -> SumTile {
-        SumTile { rows: self.rows(), cols: TILE_N as u32 * self.n_tiles }
-    }
-    fn barriers_at(self, format: &PackFormat) -> u32 {
-        self.stages * self.stage_bytes(format)
-    }
-    /// The block goes over its columns once, so that the sums may take the place of the ring.
-    fn is_single_round(self, format: &PackFormat) -> bool {
-        (format.n_tiles() as u32).div_ceil(self.blocks) <= self.n_tiles
-    }
-    fn sums_at(self, format: &PackFormat) -> u32 {
-        if self.is_single_round(format) { 0 } else { (self.barriers_at(format) + 16 * self.stages).next_multiple_of(128) }
-    }
-    fn shared_bytes(self, format: &PackFormat) -> u32 {
-        (self.barriers_at(format).max(self.sums_at(format) + self.warps_k * self.sums().bytes()) + 16 * self.stages).next_multiple_of(128)
-    }
-    fn name(self) -> String {
-        let Tile { n_tiles, m_frags, warps_n, warps_k, stages, blocks, x_ring } = self;
-        format!("t{n_tiles}r{m_frags}w{warps_n}x{warps_k}s{stages}b{blocks}{}", if x_ring { "x" } else { "" })
-    }
-    fn min_blocks(self, format: &PackFormat, arch: icd_core::arch::Arch) -> u32 {
-        let is_register_hungry = format.has_zeros() && self.n_tiles / self.warps_n * self.m_frags >= 6;
-        if is_register_hungry { 1 } else { (arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024)).clamp(1, 2) }
-    }
-}
-
-/// `(n_tiles, warps_n, warps_k, stages, x_ring)`.
-const TILES: &[(u32, u32, u32, u32, bool)] = &[
-    (4, 1, 8, 3, false),
-    (2, 1, 8, 6, false),
-    (2, 1, 8, 4, false),
-    (6, 1, 8, 2, false),
-    (7, 1, 8, 2, false),
-    (3, 1, 8, 4, false),
-    (4, 1, 4, 6, false),
-    (2, 1, 4, 10, false),
-    (6, 1, 4, 4, false),
-    (4, 1, 4, 3, true),
-    (2, 1, 4, 4, true),
-    (4, 1, 4, 2, true),
-    (6, 1, 4, 2, true),
-    (7, 1, 4, 2, true),
-    (4, 1, 8, 2, true),
-    (2, 1, 8, 2, true),
-    (2, 1, 8, 3, true),
-    (4, 2, 4, 3, true),
-    (6, 2, 4, 2, true),
-    (8, 2, 4, 2, true),
-];
 
 /// Four-bit or dense weights, at most 32 rows, `k` a multiple of 128, an architecture with bulk copies.
 ///
@@ -139,71 +58,6 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
         return no(format!("k must be a multiple of {TILE_K}, not {}", problem.k));
     }
     if candidates(problem).is_empty() { no("no tile fits shared memory".into()) } else { Ok(()) }
-}
-
-fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
-    let m_frags = (problem.m as u32).div_ceil(FRAGMENT_ROWS).next_power_of_two();
-    let sms = problem.arch.multiprocessors();
-    let n_tiles = format.n_tiles() as u32;
-    let mut all = Vec::new();
-    for &(wide, warps_n, warps_k, stages, x_ring) in TILES {
-        for blocks in [sms, 2 * sms] {
-            let tile = Tile { n_tiles: wide, m_frags, warps_n, warps_k, stages, blocks: blocks.min(n_tiles), x_ring };
-            let fits = tile.shared_bytes(format) <= problem.arch.shared_bytes_per_block();
-            let is_register_hungry = (!x_ring && m_frags > 2) || (wide / warps_n * m_frags > 16);
-            if fits && !is_register_hungry && !all.contains(&tile) {
-                all.push(tile);
-            }
-        }
-    }
-    all
-}
-
-/// Coefficients of [`estimate`], fitted to 111 kernels on one H200.
-mod fitted {
-    pub(super) const WEIGHT_BYTES_A_CYCLE: f64 = 23.8;
-    pub(super) const X_BYTES_A_CYCLE: f64 = 80.8;
-    pub(super) const TILE_CYCLES: f64 = 0.415;
-    pub(super) const FRAGMENT_CYCLES: f64 = 69.6;
-    pub(super) const X_CYCLES: f64 = 402.0;
-    pub(super) const STEP_CYCLES: f64 = 28.0;
-    pub(super) const NOT_HIDDEN: f64 = 0.328;
-    pub(super) const ROUND_US: f64 = 0.00325;
-    pub(super) const START_US: f64 = 2.27;
-    pub(super) const ALONE_US: f64 = 0.596;
-    pub(super) const REGISTERS_US: f64 = 1.52;
-    pub(super) const RING_US: f64 = 0.0237e-6;
-    pub(super) const CYCLES_A_US: f64 = 1755.0;
-}
-
-/// Estimated microseconds: the larger of the stream (weights once, activations each round) and the warps' chain of steps, with part of the other;
-/// less what the ring takes in before the kernel in front ends.
-fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
-    let blocks_an_sm = f64::from(tile.blocks.div_ceil(problem.arch.multiprocessors()));
-    let per_block = (format.n_tiles() as u32).div_ceil(tile.blocks);
-    let rounds = f64::from(per_block.div_ceil(tile.n_tiles));
-    let weights = f64::from(per_block) * blocks_an_sm * (format.k_tiles() * format.tile_bytes()) as f64;
-    let x = rounds * blocks_an_sm * (problem.m * problem.k * 2) as f64;
-    let stream = weights / fitted::WEIGHT_BYTES_A_CYCLE + x / fitted::X_BYTES_A_CYCLE;
-    let fragments = f64::from(tile.m_frags);
-    let tiles = f64::from(tile.n_tiles.min(per_block)) / f64::from(tile.warps_n);
-    let step = tiles * (fitted::TILE_CYCLES + fitted::FRAGMENT_CYCLES * fragments) + fitted::X_CYCLES * fragments + fitted::STEP_CYCLES;
-    let resident = tile.min_blocks(format, problem.arch);
-    let takes_turns = if f64::from(resident) < blocks_an_sm { blocks_an_sm } else { 1.0 };
-    let chain = rounds * (format.k_tiles() as f64 / f64::from(tile.warps_k)).ceil() * step * takes_turns;
-    let cycles = stream.max(chain) + fitted::NOT_HIDDEN * stream.min(chain);
-    let alone = if resident < 2 { fitted::ALONE_US } else { 0.0 };
-    let hungry = if !tile.x_ring && tile.m_frags > 1 { fitted::REGISTERS_US } else { 0.0 };
-    let taken_in = f64::from(tile.barriers_at(format)).min(weights) * fitted::RING_US;
-    cycles / fitted::CYCLES_A_US + rounds * blocks_an_sm * fragments * fitted::ROUND_US + fitted::START_US + alone + hungry - taken_in
-}
-
-/// Tiles that fit, by estimated time.
-pub fn candidates(problem: &GemmProblem) -> Vec<Candidate> {
-    let Ok(format) = pack_format(problem, KOrder::Lane16, NAME) else { return Vec::new() };
-    let mut all: Vec<(f64, Tile)> = tiles(problem, &format).into_iter().map(|t| (estimate(problem, &format, t), t)).collect();
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    all.into_iter().map(|(us, t)| Candidate { us, tile: t.name() }).collect()
 }
 
 /// Generates the kernel for one of [`candidates`].
@@ -526,21 +380,6 @@ impl<'k, 'c> Generator<'k, 'c> {
         finish_tile(k, self.problem, sums, &sources, to, workers);
         if !tile.is_single_round(&self.format) {
             k.named_barrier(1, tile.consumers());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use icd_core::layout::bank_conflicts;
-
-    #[test]
-    fn activations_in_the_ring_are_read_without_bank_conflicts() {
-        for (n_tiles, warps_n, warps_k, stages, x_ring) in TILES.iter().copied() {
-            let tile = Tile { n_tiles, m_frags: 1, warps_n, warps_k, stages, blocks: 1, x_ring };
-            let address = |lane: u64| (lane >> 2) * u64::from(tile.x_pitch()) + (lane & 3) * 16;
-            assert!(bank_conflicts(address, 16).is_conflict_free(), "{tile:?}");
         }
     }
 }
