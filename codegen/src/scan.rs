@@ -49,7 +49,9 @@ impl<'a> Scan<'a> {
         [condition, body].into_iter().for_each(|region| known.see_through(&region.ops));
         let &[more] = condition.results.as_slice() else { return None };
         let test = known.definition(more)?;
-        let OpKind::Compare { direction: Direction::Lt, compare_type: CompareType::Signed } = test.kind else { return None };
+        let OpKind::Compare { direction: Direction::Lt, compare_type: CompareType::Signed | CompareType::NoType } = test.kind else {
+            return None;
+        };
         let &[left, right] = test.operands.as_slice() else { return None };
         let counter = condition.args.iter().position(|a| *a == known.root(left))?;
         let first = known.integer(*op.operands.get(counter)?)?;
