@@ -34,7 +34,7 @@ fn scan(
     let (outer, inner) = (fresh(b.func), fresh(b.func));
     let mut c = Builder::new(b.func);
     let last = c.constant(integer(steps as i32));
-    let compare_type = if steps % 2 == 0 { CompareType::Signed } else { CompareType::NoType };
+    let compare_type = if steps.is_multiple_of(2) { CompareType::Signed } else { CompareType::NoType };
     let compare = OpKind::Compare { direction: Direction::Lt, compare_type };
     let more = c.op(compare, &[outer[0], last], t(DType::I1, &[]));
     let condition = Region { args: outer, ops: c.ops, results: vec![more] };
