@@ -14,7 +14,8 @@ for program in prefill decode; do
   python3 "$here/mamba.py" "$folder" --program $program --layers "$layers"
   mkdir -p "$folder/arms"
   plan=()
-  for role in "${!arms[@]}"; do
+  for role in A B C2 NA; do
+    [[ -v arms[$role] ]] || continue
     pipeline="builtin.module(icd-simplify${arms[$role]},icd-convert,icd-egraph,icd-pack{arch=sm_90a dense=true},icd-fuse)"
     "$bin/icd-opt" "$folder/mamba.mlir" --weights "$folder/weights.safetensors" --emit=artifact --targets=sm_90a -o "$folder/arms/$role.icd" --pass-pipeline="$pipeline"
     plan+=("$role=$pipeline")

@@ -26,7 +26,7 @@ const THREADS: u32 = 128;
 const VECTOR_BYTES: i64 = 16;
 
 /// Most times that the index space is split to simplify indices.
-const MAX_SPLITS: usize = 12;
+pub(super) const MAX_SPLITS: usize = 12;
 
 /// Elements a thread: a power of two that divides the innermost dimension.
 fn vector(ty: &TensorType) -> i64 {

@@ -12,7 +12,7 @@
 
 use super::{
     kernel::{Body, Kernel, Launch, WARP, int, shuffle_from},
-    loops::{blocks, unflatten},
+    loops::{MAX_SPLITS, blocks, unflatten},
 };
 use crate::{
     elemental::{Affine, Binding, Elemental, Index, memory_type, store_element},
@@ -31,9 +31,6 @@ const MAX_RUN: i64 = 64;
 
 /// Iterations written one after the other in the loop; the largest that divides their number.
 const GROUPS: [i64; 4] = [8, 4, 2, 1];
-
-/// Most times that the index space is split to simplify indices.
-const MAX_SPLITS: usize = 12;
 
 /// Threads that a lane can have; the most that divide its state and keep within [`FEW_THREADS`].
 const TEAMS: [i64; 4] = [8, 4, 2, 1];

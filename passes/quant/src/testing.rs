@@ -1,15 +1,9 @@
 //! Test data.
 
-/// Uniform in [-1, 1), by a linear congruential generator.
-pub(crate) fn noise(n: usize, seed: u64) -> Vec<f32> {
-    let mut s = seed;
-    (0..n)
-        .map(|_| {
-            s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((s >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 2.0
-        })
-        .collect()
-}
+#[path = "../tests/noise/mod.rs"]
+mod noise;
+
+pub(crate) use noise::noise;
 
 /// Rows of correlated activations, some channels much larger than others.
 pub(crate) fn activations(rows: usize, k: usize, seed: u64) -> Vec<f32> {
