@@ -1,7 +1,7 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
 //! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
-//! activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual` joined by `+`;
+//! activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `gated`, `split=N,N…` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
@@ -13,7 +13,7 @@ use icd_core::{
     DType,
     arch::Arch,
     pack_format::WeightFormat,
-    problem::{Activation, Epilogue, GemmProblem},
+    problem::{Activation, Epilogue, GemmProblem, Split},
 };
 use std::{error::Error, path::Path};
 
@@ -38,11 +38,15 @@ fn epilogue(text: &str) -> Result<Epilogue, Box<dyn Error>> {
         match part {
             "bias" => e.bias = true,
             "residual" => e.residual = true,
+            "gated" => e.gated = true,
             "gelu" => e.activation = Activation::GeluErf,
             "gelutanh" => e.activation = Activation::GeluTanh,
             "relu" => e.activation = Activation::Relu,
             "silu" => e.activation = Activation::Silu,
-            other => return Err(format!("unknown epilogue '{other}'").into()),
+            other => match other.strip_prefix("split=") {
+                Some(list) => e.split = Split::new(&list.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?)?,
+                None => return Err(format!("unknown epilogue '{other}'").into()),
+            },
         }
     }
     Ok(e)

@@ -6,7 +6,7 @@ use icd_codegen::nvptx::kernel_files::{write_candidates, write_kernel};
 use icd_core::DType;
 use icd_core::arch::Arch;
 use icd_core::pack_format::WeightFormat;
-use icd_core::problem::{Activation, Epilogue, GemmProblem};
+use icd_core::problem::{Activation, Epilogue, GemmProblem, Split};
 use icd_core::tune_table;
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,6 +39,18 @@ enum Float {
     Bf16,
 }
 
+/// Elementwise function after the product.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Function {
+    None,
+    Relu,
+    Silu,
+    /// With the error function.
+    Gelu,
+    /// With the hyperbolic tangent.
+    GeluTanh,
+}
+
 /// Options of `icd kernel`.
 #[derive(Args, Debug)]
 pub struct KernelArgs {
@@ -63,6 +75,22 @@ pub struct KernelArgs {
     /// Contracted size.
     #[arg(long)]
     k: usize,
+    /// Add a vector of n elements.
+    #[arg(long)]
+    bias: bool,
+    /// Function applied after the bias.
+    #[arg(long, value_enum, default_value = "none")]
+    activation: Function,
+    /// Add a matrix like the output, after the function.
+    #[arg(long)]
+    residual: bool,
+    /// Multiply the function of a gate by a factor (SwiGLU, GEGLU): of every 16 columns of the weights the first 8 are the gate's, the others the
+    /// factor's, as `icd pack --gated` lays two matrices; half as many columns leave.
+    #[arg(long)]
+    gated: bool,
+    /// Columns of several outputs, one matrix each, in order: of merged queries, keys and values, say.
+    #[arg(long, value_name = "COLUMNS,COLUMNS…", value_delimiter = ',', conflicts_with_all = ["gated", "residual"])]
+    split: Vec<usize>,
     /// GPU architecture.
     #[arg(long, default_value = "sm_90a")]
     arch: Arch,
@@ -75,6 +103,20 @@ pub struct KernelArgs {
     /// Directory to write to.
     #[arg(short = 'o', long = "out")]
     out: PathBuf,
+}
+
+impl KernelArgs {
+    fn epilogue(&self) -> anyhow::Result<Epilogue> {
+        let activation = match self.activation {
+            Function::None => Activation::None,
+            Function::Relu => Activation::Relu,
+            Function::Silu => Activation::Silu,
+            Function::Gelu => Activation::GeluErf,
+            Function::GeluTanh => Activation::GeluTanh,
+        };
+        let split = Split::new(&self.split).map_err(|e| anyhow::anyhow!("--split: {e}"))?;
+        Ok(Epilogue { bias: self.bias, activation, residual: self.residual, narrow_residual: false, gated: self.gated, split })
+    }
 }
 
 /// Writes the files and prints what they are.
@@ -104,7 +146,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
             Scheme::W8a8 | Scheme::W8a16 => WeightFormat::W8 { dtype: DType::I8 },
             Scheme::Fp8 | Scheme::Fp8a16 => WeightFormat::W8 { dtype: DType::F8E4M3FN },
         },
-        epilogue: Epilogue { bias: false, activation: Activation::None, residual: false, narrow_residual: false },
+        epilogue: args.epilogue()?,
         arch: args.arch,
     };
     let mut out = std::io::stdout().lock();

@@ -9,9 +9,10 @@ use crate::nvptx::{
 use icd_core::{
     DType,
     pack_format::{KOrder, PackFormat, TILE_K, WeightFormat},
-    problem::{Activation, GemmProblem},
+    problem::{Activation, Epilogue, GATED_RUN, GemmProblem},
     tune_table::TuneTable,
 };
+use std::ops::Range;
 
 /// A kernel family: which problems it computes and how.
 pub struct Family {
@@ -153,10 +154,29 @@ fn check_sizes(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupp
     let limit = |what: &str, value: usize| {
         (value >= 1 << 31).then(|| Unsupported { family, constraint: format!("{what} must be below 2^31, not {value}") })
     };
+    check_epilogue(problem, family)?;
     let sizes = [("m", problem.m), ("n", problem.n), ("k", problem.k), ("packed bytes", format.bytes())];
     match sizes.into_iter().find_map(|(what, value)| limit(what, value)) {
         Some(reason) => Err(reason),
         None => Ok(()),
+    }
+}
+
+fn check_epilogue(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
+    let no = |constraint: String| Err(Unsupported { family, constraint });
+    let Epilogue { gated, split, residual, .. } = problem.epilogue;
+    if gated && !problem.n.is_multiple_of(2 * GATED_RUN) {
+        return no(format!("n of a gated product must be a multiple of {} (columns of two matrices in turn), not {}", 2 * GATED_RUN, problem.n));
+    }
+    if split.is_none() {
+        return Ok(());
+    }
+    if gated || residual {
+        return no(format!("the outputs of a split product cannot have {}", if gated { "a gate" } else { "a residual" }));
+    }
+    match split.columns().try_fold(0usize, |sum, c| sum.checked_add(c)) {
+        Some(sum) if sum == problem.n => Ok(()),
+        _ => no(format!("the columns of the outputs must add up to n, {}", problem.n)),
     }
 }
 
@@ -188,16 +208,24 @@ pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String 
     if problem.epilogue.residual {
         name.push_str(if problem.epilogue.narrow_residual { "_residual16" } else { "_residual" });
     }
+    if problem.epilogue.gated {
+        name.push_str("_gated");
+    }
+    if !problem.epilogue.split.is_none() {
+        name.push_str("_split");
+        name.push_str(&problem.epilogue.split.columns().map(|c| c.to_string()).collect::<Vec<_>>().join("_"));
+    }
     name
 }
 
-/// Parameters of every family, in order: weights, activations, output, bias and residual if any, rows, scales of rows and columns if any.
+/// Parameters of every family, in order: weights, activations, outputs, bias and residual if any, rows, scales of rows and columns if any.
 pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
-    let mut params = vec![
-        Param::Weights { format },
-        Param::Activations { dtype: problem.act, cols: problem.k },
-        Param::Output { dtype: problem.out, cols: problem.n },
-    ];
+    let mut params = vec![Param::Weights { format }, Param::Activations { dtype: problem.act, cols: problem.k }];
+    let output = |cols| Param::Output { dtype: problem.out, cols };
+    match problem.epilogue.split.is_none() {
+        true => params.push(output(problem.output_columns())),
+        false => params.extend(problem.epilogue.split.columns().map(output)),
+    }
     if problem.epilogue.bias {
         params.push(Param::Bias { dtype: problem.bias_type() });
     }
@@ -215,7 +243,7 @@ pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
 pub(crate) struct ParamIndex {
     pub(crate) weights: u32,
     pub(crate) x: u32,
-    pub(crate) y: u32,
+    pub(crate) outputs: Range<u32>,
     pub(crate) bias: Option<u32>,
     pub(crate) residual: Option<u32>,
     pub(crate) rows: u32,
@@ -226,7 +254,8 @@ pub(crate) struct ParamIndex {
 
 impl ParamIndex {
     pub(crate) fn new(problem: &GemmProblem) -> Self {
-        let mut count = 3;
+        let outputs = 2..2 + problem.epilogue.split.columns().count().max(1) as u32;
+        let mut count = outputs.end;
         let mut next = |is_there: bool| {
             let index = count;
             count += u32::from(is_there);
@@ -235,7 +264,7 @@ impl ParamIndex {
         let (bias, residual) = (next(problem.epilogue.bias), next(problem.epilogue.residual));
         let rows = next(true).unwrap_or_default();
         let (row_scales, column_scales) = (next(problem.has_row_scales()), next(problem.has_column_scales()));
-        Self { weights: 0, x: 1, y: 2, bias, residual, rows, row_scales, column_scales, count }
+        Self { weights: 0, x: 1, outputs, bias, residual, rows, row_scales, column_scales, count }
     }
 
     pub(crate) fn types(&self) -> Vec<crate::nvptx::ptx_builder::Ty> {

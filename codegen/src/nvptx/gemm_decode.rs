@@ -377,7 +377,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         let to = Destination::new(k, &self.index, corner);
         let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, STORE_COLUMNS) };
         let sources: Vec<Int> = (0..tile.warps_k).map(|s| k.add_c(base, s * sums.bytes())).collect();
-        finish_tile(k, self.problem, sums, &sources, to, workers);
+        finish_tile(k, self.problem, sums, &sources, &to, workers);
         if !tile.is_single_round(&self.format) {
             k.named_barrier(1, tile.consumers());
         }

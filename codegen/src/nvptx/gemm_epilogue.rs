@@ -5,6 +5,9 @@
 //! shared: sums[row 0..rows][column 0..cols + 4]  f32, one such array a source
 //! ```
 //!
+//! A gated epilogue reads eight columns of the gate and the eight of the factor behind them in the same thread; a split one picks the output that a
+//! column belongs to.
+//!
 //! Four columns of padding make the fragment-order writes free of bank conflicts, and the row-order reads too when the columns are 16 or a
 //! multiple of 32 (tested).
 
@@ -15,11 +18,13 @@ use crate::nvptx::{
 use icd_core::{
     DType,
     pack_format::TILE_N,
-    problem::{Activation, GemmProblem},
+    problem::{Activation, GATED_RUN, GemmProblem},
 };
 
 /// Floats of padding a row of sums.
 const PAD: u32 = 4;
+/// Columns of a gate that a thread takes at once, at most: it takes as many of the factor.
+const GATED_WIDTH: u32 = 4;
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 
 /// Shape of an array of sums in shared memory.
@@ -47,10 +52,9 @@ impl SumTile {
 }
 
 /// Addresses and sizes that the epilogue needs.
-#[derive(Clone, Copy)]
 pub struct Destination<'c> {
-    /// Output.
-    pub y: Int<'c>,
+    /// Outputs, in the order of the problem's split; one if it has none.
+    pub outputs: Vec<Int<'c>>,
     /// Bias, if the problem has one.
     pub bias: Option<Int<'c>>,
     /// Residual, if the problem has one.
@@ -80,7 +84,7 @@ impl<'c> Destination<'c> {
     /// The kernel's own output parameters, for one part of the output.
     pub(crate) fn new(k: &KernelBuilder<'c>, index: &ParamIndex, corner: Corner<'c>) -> Self {
         Self {
-            y: k.param_address(index.y),
+            outputs: index.outputs.clone().map(|i| k.param_address(i)).collect(),
             bias: index.bias.map(|i| k.param_address(i)),
             residual: index.residual.map(|i| k.param_address(i)),
             row_scales: index.row_scales.map(|i| k.param_address(i)),
@@ -103,8 +107,10 @@ pub struct Workers<'c> {
 
 /// Most elements, up to `wanted`, that a thread can store at once.
 pub fn vector(problem: &GemmProblem, wanted: u32) -> u32 {
-    let widest = (16 / problem.out.bytes() as u32).min(wanted);
-    if (problem.n as u32).is_multiple_of(widest) { widest } else { 1 }
+    let most = if problem.epilogue.gated { GATED_WIDTH } else { 16 };
+    let widest = (16 / problem.out.bytes() as u32).min(wanted).min(most);
+    let mut rows = problem.epilogue.split.columns().chain([problem.output_columns()]);
+    if rows.all(|columns| (columns as u32).is_multiple_of(widest)) { widest } else { 1 }
 }
 
 /// `activation(x)` in f32, absolute error at most 2e-7 times the larger of 1 and |x|.
@@ -164,74 +170,163 @@ pub fn finish_tile<'c>(
     problem: &GemmProblem,
     tile: SumTile,
     sources: &[Int<'c>],
-    to: Destination<'c>,
+    to: &Destination<'c>,
     workers: Workers<'c>,
 ) {
     let Workers { thread, threads, width } = workers;
-    let across = tile.cols / width;
+    let is_gated = problem.epilogue.gated;
+    let across = tile.cols / width / if is_gated { 2 } else { 1 };
     k.for_range(thread, k.int(tile.rows * across), k.int(threads), |piece| {
-        let (row, col) = (spread_rows(k, tile, k.div_c(piece, across)), k.mul_c(k.rem_c(piece, across), width));
+        let row = spread_rows(k, tile, is_gated, k.div_c(piece, across));
+        let within = k.mul_c(k.rem_c(piece, across), width);
+        let col = if is_gated { k.add(within, k.and_c(within, !(GATED_RUN as u32 - 1))) } else { within };
         let (m, column) = (k.add(to.corner.row0, row), k.add(to.corner.col0, col));
         k.when(k.and(k.less(m, to.corner.rows), k.less(column, to.corner.col_end)), || {
             let offset = k.shl_c(k.add(k.mul_c(row, tile.pitch()), col), 2);
-            let mut values = add_sources(k, sources, offset, col, width);
-            let index = k.add(k.mul(k.to_long(m), k.long(problem.n as u64)), k.to_long(column));
-            if let Some(scales) = to.row_scales {
-                let by = load_vector(k, DType::F32, scales, k.to_long(m), 1);
-                values = values.into_iter().map(|v| k.fmul(v, by[0])).collect();
+            let finish = Finish { k, problem, to, m, width };
+            if is_gated {
+                let [gates, factors] = add_gated_sources(k, sources, offset, col, width);
+                let place = finish.place(k.add(k.shr_c(to.corner.col0, 1), within));
+                let gates = finish.activated(finish.scaled(gates, column));
+                let factors = finish.scaled(factors, k.add_c(column, GATED_RUN as u32));
+                finish.store(gates.into_iter().zip(factors).map(|(g, f)| k.fmul(g, f)).collect(), place);
+            } else {
+                let sums = add_sources(k, sources, offset, col, width);
+                let place = finish.place(column);
+                finish.store(finish.activated(finish.scaled(sums, column)), place);
             }
-            if let Some(scales) = to.column_scales {
-                let by = load_vector(k, DType::F32, scales, k.to_long(column), width);
-                values = values.into_iter().zip(by).map(|(v, by)| k.fmul(v, by)).collect();
-            }
-            if let Some(bias) = to.bias {
-                let terms = load_vector(k, problem.bias_type(), bias, k.to_long(column), width);
-                values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
-            }
-            values = values.into_iter().map(|v| activate(k, problem.epilogue.activation, v)).collect();
-            if let Some(residual) = to.residual {
-                let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
-                let terms = load_vector(k, dtype, residual, index, width);
-                values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
-            }
-            store_vector(k, problem.out, to.y, index, &values);
         });
     });
 }
 
-/// In which order rows are read. Rows of 16 columns are so short that eight lanes read several, of which neighbours share banks: their numbers'
-/// low three bits are rotated.
-fn spread_rows<'c>(k: &KernelBuilder<'c>, tile: SumTile, row: Int<'c>) -> Int<'c> {
-    if tile.cols != TILE_N as u32 {
-        return row;
+/// Neighbouring sums of row `m` on their way to the output.
+struct Finish<'k, 'c> {
+    k: &'k KernelBuilder<'c>,
+    problem: &'k GemmProblem,
+    to: &'k Destination<'c>,
+    m: Int<'c>,
+    width: u32,
+}
+
+impl<'c> Finish<'_, 'c> {
+    /// With scales and bias, from column `column` of the weights on.
+    fn scaled(&self, mut values: Vec<Float<'c>>, column: Int<'c>) -> Vec<Float<'c>> {
+        let (k, to, width) = (self.k, self.to, self.width);
+        if let Some(scales) = to.row_scales {
+            let by = load_vector(k, DType::F32, scales, k.to_long(self.m), 1);
+            values = values.into_iter().map(|v| k.fmul(v, by[0])).collect();
+        }
+        if let Some(scales) = to.column_scales {
+            let by = load_vector(k, DType::F32, scales, k.to_long(column), width);
+            values = values.into_iter().zip(by).map(|(v, by)| k.fmul(v, by)).collect();
+        }
+        if let Some(bias) = to.bias {
+            let terms = load_vector(k, self.problem.bias_type(), bias, k.to_long(column), width);
+            values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
+        }
+        values
     }
+
+    fn activated(&self, values: Vec<Float<'c>>) -> Vec<Float<'c>> {
+        values.into_iter().map(|v| activate(self.k, self.problem.epilogue.activation, v)).collect()
+    }
+
+    /// Adds the residual and stores.
+    fn store(&self, mut values: Vec<Float<'c>>, (y, index): (Int<'c>, Int<'c>)) {
+        let (k, problem) = (self.k, self.problem);
+        if let Some(residual) = self.to.residual {
+            let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
+            let terms = load_vector(k, dtype, residual, index, self.width);
+            values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
+        }
+        store_vector(k, problem.out, y, index, &values);
+    }
+
+    /// Address of the output that column `column` of all outputs belongs to, and index within it.
+    fn place(&self, column: Int<'c>) -> (Int<'c>, Int<'c>) {
+        let k = self.k;
+        let (y, pitch, column) = self.output_of(column);
+        (y, k.add(k.mul(k.to_long(self.m), pitch), k.to_long(column)))
+    }
+
+    /// Address, columns, and column within it, of the output that a column belongs to.
+    fn output_of(&self, column: Int<'c>) -> (Int<'c>, Int<'c>, Int<'c>) {
+        let (k, outputs) = (self.k, &self.to.outputs);
+        let mut found = (outputs[0], k.long(self.problem.output_columns() as u64), column);
+        let mut start = 0;
+        for (y, columns) in outputs.iter().zip(self.problem.epilogue.split.columns()) {
+            let pitch = k.long(columns as u64);
+            found = match start {
+                0 => (*y, pitch, column),
+                _ => {
+                    let is_before = k.less_c(column, start);
+                    let within = k.sub(column, k.int(start));
+                    (k.select(is_before, found.0, *y), k.select(is_before, found.1, pitch), k.select(is_before, found.2, within))
+                }
+            };
+            start += columns as u32;
+        }
+        found
+    }
+}
+
+/// The order in which rows are read, where a row of sums is so short that neighbouring rows share banks: the number's low three bits are rotated, one way
+/// for rows of 16 columns, the other for the pairs of reads of a gated epilogue.
+fn spread_rows<'c>(k: &KernelBuilder<'c>, tile: SumTile, is_gated: bool, row: Int<'c>) -> Int<'c> {
     let low = k.and_c(row, 7);
-    k.add(k.sub(row, low), k.add(k.shl_c(k.and_c(low, 1), 2), k.shr_c(low, 1)))
+    match is_gated {
+        true if !tile.cols.is_multiple_of(64) && tile.rows.is_multiple_of(8) => {
+            k.add(k.sub(row, low), k.or(k.shl_c(k.and_c(low, 3), 1), k.shr_c(low, 2)))
+        }
+        false if tile.cols == TILE_N as u32 => k.add(k.sub(row, low), k.add(k.shl_c(k.and_c(low, 1), 2), k.shr_c(low, 1))),
+        _ => row,
+    }
 }
 
 /// Sums at `offset` of each source, added. Eight columns take two reads of 16 bytes; columns 32 and more on in each 64 do the second one first, so
 /// that eight lanes always meet all banks.
 fn add_sources<'c>(k: &KernelBuilder<'c>, sources: &[Int<'c>], offset: Int<'c>, col: Int<'c>, width: u32) -> Vec<Float<'c>> {
     let second_first = k.shr_c(k.and_c(col, 32), 1);
-    let floats = |words: &[Int<'c>]| words.iter().map(|v| k.as_float(*v)).collect::<Vec<_>>();
     let load = |source: &Int<'c>| -> Vec<Float<'c>> {
         let at = k.add(*source, offset);
         match width {
-            1 => floats(&[k.load_shared_4(at, 0)]),
-            2 => floats(&k.load_shared_8(at, 0)),
-            4 => floats(&k.load_shared_16(at, 0)),
-            _ => {
-                let one = floats(&k.load_shared_16(k.add(at, second_first), 0));
-                let other = floats(&k.load_shared_16(k.sub(k.add_c(at, 16), second_first), 0));
-                let is_swapped = k.equal_c(second_first, 16);
-                let pick =
-                    |a: &[Float<'c>], b: &[Float<'c>]| a.iter().zip(b).map(|(a, b)| k.select_float(is_swapped, *b, *a)).collect::<Vec<_>>();
-                [pick(&one, &other), pick(&other, &one)].concat()
-            }
+            1 | 2 | 4 => read(k, at, width),
+            _ => read_both(k, at, 16, second_first, 4).concat(),
         }
     };
     let all: Vec<Vec<Float>> = sources.iter().map(load).collect();
-    all.into_iter().reduce(|acc, more| acc.into_iter().zip(more).map(|(a, b)| k.fadd(a, b)).collect()).unwrap_or_default()
+    all.into_iter().reduce(|sum, more| add(k, sum, more)).unwrap_or_default()
+}
+
+/// Sums of a gate at `offset` of each source, added, and those of its factor; in the order of [`add_sources`].
+fn add_gated_sources<'c>(k: &KernelBuilder<'c>, sources: &[Int<'c>], offset: Int<'c>, col: Int<'c>, width: u32) -> [Vec<Float<'c>>; 2] {
+    let second_first = k.and_c(col, 32);
+    let load = |source: &Int<'c>| read_both(k, k.add(*source, offset), 4 * GATED_RUN as u32, second_first, width);
+    let all: Vec<[Vec<Float>; 2]> = sources.iter().map(load).collect();
+    all.into_iter().reduce(|[a, b], [c, d]| [add(k, a, c), add(k, b, d)]).unwrap_or_default()
+}
+
+fn add<'c>(k: &KernelBuilder<'c>, a: Vec<Float<'c>>, b: Vec<Float<'c>>) -> Vec<Float<'c>> {
+    a.into_iter().zip(b).map(|(a, b)| k.fadd(a, b)).collect()
+}
+
+/// `width` (1, 2 or 4) sums.
+fn read<'c>(k: &KernelBuilder<'c>, at: Int<'c>, width: u32) -> Vec<Float<'c>> {
+    let floats = |words: &[Int<'c>]| words.iter().map(|v| k.as_float(*v)).collect();
+    match width {
+        1 => floats(&[k.load_shared_4(at, 0)]),
+        2 => floats(&k.load_shared_8(at, 0)),
+        _ => floats(&k.load_shared_16(at, 0)),
+    }
+}
+
+/// Sums at `at` and `distance` bytes on, the second ones first where `second_first` is that distance and not zero.
+fn read_both<'c>(k: &KernelBuilder<'c>, at: Int<'c>, distance: u32, second_first: Int<'c>, width: u32) -> [Vec<Float<'c>>; 2] {
+    let one = read(k, k.add(at, second_first), width);
+    let other = read(k, k.sub(k.add_c(at, distance), second_first), width);
+    let is_swapped = k.equal_c(second_first, distance);
+    let pick = |a: &[Float<'c>], b: &[Float<'c>]| a.iter().zip(b).map(|(a, b)| k.select_float(is_swapped, *b, *a)).collect();
+    [pick(&one, &other), pick(&other, &one)]
 }
 
 fn load_vector<'c>(k: &KernelBuilder<'c>, dtype: DType, base: Int<'c>, index: Int<'c>, width: u32) -> Vec<Float<'c>> {
@@ -271,6 +366,28 @@ mod tests {
             let tile = SumTile { rows: 8, cols };
             let write = |lane: u64| u64::from(tile.at(2 * (lane as u32 & 3), lane as u32 >> 2));
             assert!(bank_conflicts(write, 4).is_conflict_free(), "{cols}");
+        }
+    }
+
+    /// The place that lane `lane` reads first of a gate and its factor, `width` of each a lane, both times in turn.
+    fn gated_reads(tile: SumTile, width: u32, lane: u32, is_second: bool) -> u32 {
+        let across = tile.cols / width / 2;
+        let (row, within) = (lane / across, lane % across * width);
+        let row = if tile.cols.is_multiple_of(64) { row } else { (row & !7) + ((row & 3) << 1) + (row >> 2 & 1) };
+        let col = within + (within & !7);
+        tile.at(row, col) + if (col & 32 > 0) != is_second { 32 } else { 0 }
+    }
+
+    #[test]
+    fn gates_and_factors_are_read_without_bank_conflicts() {
+        for cols in std::iter::once(16).chain((32..=256).step_by(32)) {
+            let tile = SumTile { rows: 64, cols };
+            for (width, is_second) in [(4, false), (4, true), (2, false), (2, true)] {
+                for first in (0..tile.rows * cols / width / 2 - 31).step_by(32) {
+                    let read = |lane: u64| u64::from(gated_reads(tile, width, first + lane as u32, is_second));
+                    assert!(bank_conflicts(read, 4 * width as usize).is_conflict_free(), "{cols} columns, {width} a lane, from {first}");
+                }
+            }
         }
     }
 

@@ -335,7 +335,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.barrier();
         let width = vector(self.problem, 8);
         let sources: Vec<Int> = (0..tile.warps_k).map(|s| k.add_c(self.shared, s * sums.bytes())).collect();
-        finish_tile(k, self.problem, sums, &sources, self.to, Workers { thread: self.thread, threads: tile.threads(), width });
+        finish_tile(k, self.problem, sums, &sources, &self.to, Workers { thread: self.thread, threads: tile.threads(), width });
     }
 
     /// Moves the load position by one stage.

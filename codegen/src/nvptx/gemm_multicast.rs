@@ -372,7 +372,7 @@ impl<'k, 'c> Generator<'k, 'c> {
                     self.problem,
                     piece,
                     &[sums],
-                    to,
+                    &to,
                     Workers { thread: self.lane, threads: WARP, width: vector(self.problem, 8) },
                 );
                 k.warp_sync();

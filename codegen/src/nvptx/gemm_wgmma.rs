@@ -323,7 +323,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         let to = Destination::new(k, &self.index, corner);
         let wanted = if tile.part().rows * tile.cols() / 8 < tile.consumers() { 2 } else { 8 };
         let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, wanted) };
-        finish_tile(k, self.problem, tile.part(), &sources, to, workers);
+        finish_tile(k, self.problem, tile.part(), &sources, &to, workers);
     }
 
     /// Sends the sums of other blocks' rows to them; addresses of this block's rows, own sums first, once all have arrived.

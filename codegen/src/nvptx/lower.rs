@@ -458,6 +458,7 @@ impl<'a> Lowering<'a> {
             activation: g.epilogue.activation,
             residual: residual_type.is_some(),
             narrow_residual: residual_type == Some(act) && g.out != act,
+            ..Epilogue::default()
         };
         let problem = GemmProblem { m, n, k: depth, act, out: g.out, weight, epilogue, arch: self.options.arch };
         if !packed && self.weight_of(k, g.w).is_none_or(|(_, l)| l.ty().dtype != act) {
