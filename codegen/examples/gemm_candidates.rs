@@ -1,6 +1,6 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
-//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
+//! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, of 3 bits `sym128w3`, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
 //! activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `gated`, `split=N,N…` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
@@ -22,13 +22,15 @@ fn weight(text: &str) -> Result<WeightFormat, Box<dyn Error>> {
         "dense" => WeightFormat::Dense,
         "i8" => WeightFormat::W8 { dtype: DType::I8 },
         "fp8" => WeightFormat::W8 { dtype: DType::F8E4M3FN },
-        _ => match text.strip_prefix("sym") {
-            Some(g) => WeightFormat::W4 { symmetric: true, group: g.parse()? },
-            None => {
-                let group = text.strip_prefix("asym").ok_or("weights: dense, symG, asymG, i8 or fp8")?;
-                WeightFormat::W4 { symmetric: false, group: group.parse()? }
-            }
-        },
+        _ => {
+            let (name, is_narrow) = text.strip_suffix("w3").map_or((text, false), |name| (name, true));
+            let (symmetric, group) = match name.strip_prefix("sym") {
+                Some(group) => (true, group),
+                None => (false, name.strip_prefix("asym").ok_or("weights: dense, symG, asymG, symGw3, asymGw3, i8 or fp8")?),
+            };
+            let group = group.parse()?;
+            if is_narrow { WeightFormat::W3 { symmetric, group } } else { WeightFormat::W4 { symmetric, group } }
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use icd_core::{
     layout::{mma_m16n8k16_a, mma_m16n8k16_b, mma_m16n8k16_c, mma_m16n8k32_a, swizzle_128b, wgmma_m64k16_a},
     pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
 };
-use icd_quant::pack::{pack_dense, pack_w4, pack_w8};
+use icd_quant::pack::{pack_codes, pack_dense, pack_w8};
 
 const ROWS: usize = 8;
 
@@ -108,9 +108,53 @@ fn case(k_order: KOrder, seed: u64) -> Case {
     let weight = WeightFormat::W4 { symmetric: true, group: 128 };
     let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, k_order).unwrap();
     let codes: Vec<u8> = (0..TILE_N * TILE_K).map(|_| random.next() as u8 & 15).collect();
-    let packed = pack_w4(&format, &codes, &[1.0; TILE_N], None).unwrap();
+    let packed = pack_codes(&format, &codes, &[1.0; TILE_N], None).unwrap();
     let x = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
     Case { codes, packed, x }
+}
+
+/// The word of 3-bit codes that a lane rebuilds from two planes; bit 3 of its nibbles means nothing.
+fn rebuilt_word(packed: &[u8], lane: usize, step: usize) -> u32 {
+    let low = word_at(packed, step / 4 * 256 + lane * 8 + step % 4 / 2 * 4) >> (2 * (step % 2));
+    let high = word_at(packed, 512 + step / 4 * 128 + lane * 4);
+    let high = [high << 2, high << 1, high, high >> 1][step % 4];
+    low & 0x3333_3333 | high & !0x3333_3333
+}
+
+/// A rebuilt word as `code - 4`, by the fp16 numbers 1024 + code and 1024 + 16 code.
+fn centered_at_four(word: u32) -> [f64; 8] {
+    centered(word & 0x7777_7777).map(|v| v + 4.0)
+}
+
+/// A rebuilt word as `code - 4`, by the bf16 number 128 + code.
+fn centered_at_four_bf16(word: u32) -> [f64; 8] {
+    centered_bf16(word & 0x7777_7777).map(|v| v + 4.0)
+}
+
+#[test]
+fn three_bit_codes_are_rebuilt_from_their_planes() {
+    let mut random = Random(std::process::id().into());
+    for k_order in [KOrder::Natural, KOrder::Lane16] {
+        let weight = WeightFormat::W3 { symmetric: true, group: 128 };
+        let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, k_order).unwrap();
+        assert_eq!(format.tile_bytes(), 800);
+        let codes: Vec<u8> = (0..TILE_N * TILE_K).map(|_| random.next() as u8 & 7).collect();
+        let packed = pack_codes(&format, &codes, &[1.0; TILE_N], None).unwrap();
+        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+        let b = |lane: usize, step: usize, i: usize| match k_order {
+            KOrder::Lane16 => lane16_operand(&x, lane, step, i),
+            KOrder::Natural | KOrder::Bytes => f64::from(x[lane / 4 * TILE_K + step * 16 + lane % 4 * 2 + i % 2 + i / 2 * 8]),
+        };
+        let want = reference(&x, |k, n| f64::from(codes[k * TILE_N + n]) - 4.0);
+        for numbers in [centered_at_four, centered_at_four_bf16] {
+            assert_close(&multiply(|lane, step| numbers(rebuilt_word(&packed, lane, step)), b), &want);
+        }
+        let sums = multiply(|lane, step| subnormals(rebuilt_word(&packed, lane, step) & 0x7777_7777), b);
+        let units = multiply(|_, _| subnormals(0x1111_1111), b);
+        let fix = |n: usize, m: usize| (sums[n][m] - 4.0 * units[n][m]) * [f64::from(1 << 24), f64::from(1 << 20)][n / 8];
+        let got: Vec<Vec<f64>> = (0..TILE_N).map(|n| (0..ROWS).map(|m| fix(n, m)).collect()).collect();
+        assert_close(&got, &want);
+    }
 }
 
 fn lane_word(packed: &[u8], lane: usize, step: usize) -> u32 {
@@ -208,7 +252,7 @@ fn scales_lie_where_the_lanes_read_them() {
         let rows = format.groups_per_tile();
         let scales: Vec<f32> = (0..rows * TILE_N).map(|_| random.unit()).collect();
         let zeros: Vec<u8> = (0..rows * TILE_N).map(|_| random.next() as u8 & 15).collect();
-        let packed = pack_w4(&format, &[0; TILE_N * TILE_K], &scales, Some(&zeros)).unwrap();
+        let packed = pack_codes(&format, &[0; TILE_N * TILE_K], &scales, Some(&zeros)).unwrap();
         for lane in 0..32 {
             for row in 0..rows {
                 for (half, column) in [(0, lane / 4), (1, lane / 4 + 8)] {
@@ -293,7 +337,7 @@ fn four_bit_weights_beside_eight_bit_activations_are_exact() {
         let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, KOrder::Bytes).unwrap();
         let codes: Vec<u8> = (0..TILE_K * TILE_N).map(|_| random.next() as u8 & 15).collect();
         let zeros: Vec<u8> = (0..TILE_N).map(|i| [0, 127, random.next() as u8 & 127][i.min(2)]).collect();
-        let packed = pack_w4(&format, &codes, &[1.0; TILE_N], (!symmetric).then_some(zeros.as_slice())).unwrap();
+        let packed = pack_codes(&format, &codes, &[1.0; TILE_N], (!symmetric).then_some(zeros.as_slice())).unwrap();
         let x: Vec<u8> = (0..ROWS * TILE_K).map(|_| random.next() as u8).map(|b| if b & 0x7f == 0x7f { b ^ 1 } else { b }).collect();
         let fragment = |lane: usize, step: usize| {
             let word = |i: usize| word_at(&packed, step / 2 * 512 + lane * 16 + (step % 2 * 2 + i) * 4);

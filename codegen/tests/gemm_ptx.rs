@@ -10,7 +10,7 @@ use icd_core::{
     DType,
     arch::Arch,
     pack_format::WeightFormat,
-    problem::{Activation, Epilogue, GemmProblem},
+    problem::{Activation, Epilogue, GemmProblem, Split},
 };
 use std::{
     path::{Path, PathBuf},
@@ -47,6 +47,9 @@ fn problem(m: usize, n: usize, k: usize, weight: WeightFormat, arch: Arch) -> Ge
 }
 
 const W4: WeightFormat = WeightFormat::W4 { symmetric: true, group: 128 };
+const W3: WeightFormat = WeightFormat::W3 { symmetric: true, group: 128 };
+const W8: WeightFormat = WeightFormat::W8 { dtype: DType::I8 };
+const FP8: WeightFormat = WeightFormat::W8 { dtype: DType::F8E4M3FN };
 
 fn check(problems: &[GemmProblem], candidates: usize) {
     let ptxas = ptxas();
@@ -125,6 +128,18 @@ fn every_variant_assembles() {
             problems.push(GemmProblem { act, out: DType::F32, epilogue: all, ..problem(16, 256, 256, weight, Arch::Sm90a) });
         }
     }
+    for act in [DType::F16, DType::BF16] {
+        let asymmetric = WeightFormat::W3 { symmetric: false, group: 64 };
+        for weight in [W3, asymmetric, W8] {
+            problems.push(GemmProblem { act, out: act, epilogue: all, ..problem(100, 72, 130, weight, Arch::Sm80) });
+        }
+        problems.push(GemmProblem { act, out: act, ..problem(8, 256, 512, FP8, Arch::Sm90a) });
+        let gated = Epilogue { gated: true, activation: Activation::Silu, ..all };
+        let split = Epilogue { split: Split::new(&[64, 16, 17]).unwrap(), residual: false, ..all };
+        problems.push(GemmProblem { act, out: act, epilogue: gated, ..problem(20, 288, 512, W4, Arch::Sm90a) });
+        problems.push(GemmProblem { act, out: DType::F32, epilogue: split, ..problem(20, 97, 512, W3, Arch::Sm90a) });
+        problems.push(GemmProblem { act: DType::I8, out: act, epilogue: gated, ..problem(300, 288, 512, W8, Arch::Sm90a) });
+    }
     for activation in [Activation::Relu, Activation::Silu, Activation::GeluTanh] {
         let epilogue = Epilogue { bias: true, activation, ..Epilogue::default() };
         problems.push(GemmProblem { epilogue, ..problem(16, 256, 256, W4, Arch::Sm80) });
@@ -163,6 +178,18 @@ fn kernels_of_eight_bits_spill_nothing() {
 }
 
 #[test]
+fn narrow_and_gated_kernels_spill_nothing() {
+    let gated = Epilogue { gated: true, activation: Activation::Silu, ..Epilogue::default() };
+    for m in [1, 64, 4096] {
+        let wide = problem(m, 28672, 8192, W4, Arch::Sm90a);
+        check(
+            &[GemmProblem { epilogue: gated, ..wide }, problem(m, 8192, 8192, W3, Arch::Sm90a), problem(m, 8192, 8192, W8, Arch::Sm90a)],
+            1,
+        );
+    }
+}
+
+#[test]
 fn every_architecture_assembles() {
     let problems: Vec<GemmProblem> =
         Arch::ALL.iter().flat_map(|arch| [problem(8, 512, 512, W4, *arch), problem(256, 512, 512, WeightFormat::Dense, *arch)]).collect();
@@ -177,9 +204,20 @@ fn unsupported_problems_say_why() {
     let bad = problem(1, 16, 16, WeightFormat::W4 { symmetric: true, group: 48 }, Arch::Sm80);
     let said = select(&bad, &[]).err().unwrap().to_string();
     assert!(said.contains("group size 48"), "{said}");
-    let bad = problem(1, 16, 16, WeightFormat::W8 { dtype: DType::I8 }, Arch::Sm80);
-    let said = select(&bad, &[]).err().unwrap().to_string();
-    assert!(said.contains("weights of type i8 beside f16 activations are for wgmma"), "{said}");
+    let said = select(&problem(1, 16, 16, FP8, Arch::Sm89), &[]).err().unwrap().to_string();
+    assert!(said.contains("sm_89 does not convert f8E4M3FN weights"), "{said}");
+    let with = |n: usize, epilogue: Epilogue| GemmProblem { epilogue, ..problem(1, n, 16, W4, Arch::Sm80) };
+    let gated = Epilogue { gated: true, ..Epilogue::default() };
+    let split = Epilogue { split: Split::new(&[16, 8]).unwrap(), ..Epilogue::default() };
+    for (bad, why) in [
+        (with(24, gated), "n of a gated product must be a multiple of 16"),
+        (with(25, split), "must add up to n, 25"),
+        (with(24, Epilogue { residual: true, ..split }), "cannot have a residual"),
+        (with(32, Epilogue { gated: true, ..split }), "cannot have a gate"),
+    ] {
+        let said = select(&bad, &[]).err().unwrap().to_string();
+        assert!(said.contains(why), "{said}");
+    }
     let refusal = |act, weight, k, arch| {
         let problem = GemmProblem { act, ..problem(1, 16, k, weight, arch) };
         multicast::supports(&problem).err().map(|e| e.to_string()).unwrap_or_default()
@@ -193,6 +231,7 @@ fn unsupported_problems_say_why() {
         (eight(DType::I8, DType::I8, 24, Arch::Sm90a), "k must be a multiple of 16"),
         (eight(DType::F8E4M3FN, DType::F8E4M3FN, 8192, Arch::Sm90a), ""),
         (four(DType::I8, false, 64), "groups of a multiple of 128 rows, not 64"),
+        (refusal(DType::I8, W3, 256, Arch::Sm90a), "need weights of type i8 or of 4 bits"),
         (four(DType::F8E4M3FN, false, 128), "symmetric weights"),
         (four(DType::F8E4M3FN, true, 128), ""),
         (four(DType::I8, false, 128), ""),

@@ -23,7 +23,7 @@ use icd_core::{
     graph::{Defs, Func, Module, Op, OpKind, Patch, QuantizedDot, remove_dead, rewrite},
     pack_format::{KOrder, PackFormat, TILE_K, WeightFormat},
 };
-use icd_quant::pack::{pack_dense, pack_w4};
+use icd_quant::pack::{pack_codes, pack_dense};
 
 choice! {
     /// Instruction set whose kernels read the weights. All of them read one order so far.
@@ -118,7 +118,7 @@ fn quantized(func: &Func, op: &Op, q: &QuantizedDot, defs: &Defs) -> Outcome {
         (true, Some(z)) => Some(z.to_bytes()),
         (true, None) => return left("zero points are not constant"),
     };
-    match pack_w4(&format, &bytes, &scale_values, zeros.as_deref()) {
+    match pack_codes(&format, &bytes, &scale_values, zeros.as_deref()) {
         Ok(packed) => {
             let stem = codes.name().map(|n| n.strip_suffix(".codes").unwrap_or(n).to_string());
             Outcome::Packed(format, packed, stem)

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 enum Scheme {
     /// 4-bit weights, 16-bit activations.
     W4a16,
+    /// 3-bit weights, 16-bit activations.
+    W3a16,
     /// 16-bit weights and activations.
     W16a16,
     /// 8-bit integers, with a scale a row of the activations and one a column of the weights.
@@ -129,7 +131,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         Float::Bf16 => DType::BF16,
     };
     let act = match args.scheme {
-        Scheme::W4a16 | Scheme::W16a16 | Scheme::W8a16 | Scheme::Fp8a16 => out,
+        Scheme::W4a16 | Scheme::W3a16 | Scheme::W16a16 | Scheme::W8a16 | Scheme::Fp8a16 => out,
         Scheme::W8a8 | Scheme::W4a8 => DType::I8,
         Scheme::Fp8 | Scheme::W4af8 => DType::F8E4M3FN,
     };
@@ -142,6 +144,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         out,
         weight: match args.scheme {
             Scheme::W4a16 | Scheme::W4a8 | Scheme::W4af8 => WeightFormat::W4 { symmetric: !args.asym, group },
+            Scheme::W3a16 => WeightFormat::W3 { symmetric: !args.asym, group },
             Scheme::W16a16 => WeightFormat::Dense,
             Scheme::W8a8 | Scheme::W8a16 => WeightFormat::W8 { dtype: DType::I8 },
             Scheme::Fp8 | Scheme::Fp8a16 => WeightFormat::W8 { dtype: DType::F8E4M3FN },

@@ -6,6 +6,7 @@ mod unpack;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use icd_core::pack_format::{KOrder, PackFormat, TILE_N, WeightFormat};
+use icd_core::problem::GATED_RUN;
 use icd_core::weights::{WeightFile, write_streamed};
 use icd_core::{DType, TensorType};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const CHUNK_BYTES: usize = 32 << 20;
 /// What the weights become.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
+    /// 3-bit codes.
+    W3,
     /// 4-bit codes.
     W4,
     /// 8-bit elements as they are: i8 or f8E4M3FN.
@@ -53,7 +56,7 @@ enum Float {
 pub struct PackArgs {
     /// Safetensors file.
     file: PathBuf,
-    /// Weights [k][n]: floats, which are rounded to nearest for w4; 4-bit codes, a byte each (i4, ui4) or two (u8 of n/2 columns); 8-bit
+    /// Weights [k][n]: floats, which are rounded to nearest for w3 and w4; codes, a byte each (i4, ui4) or two (u8 of n/2 columns); 8-bit
     /// elements. Several with the same k are packed beside each other.
     #[arg(long = "tensor", value_name = "NAME", required_unless_present = "unpack")]
     tensors: Vec<String>,
@@ -66,6 +69,9 @@ pub struct PackArgs {
     /// The weights are [n][k], as layers of most frameworks keep them; not for codes.
     #[arg(long)]
     transposed: bool,
+    /// Two tensors, of a gate and a factor, take turns by 8 columns, as kernels with --gated want them.
+    #[arg(long)]
+    gated: bool,
     /// The pack.json that `icd kernel` wrote: its kind of weights, group, types and order.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "group", "asym", "float", "order"])]
     like: Option<PathBuf>,
@@ -85,7 +91,7 @@ pub struct PackArgs {
     #[arg(long, value_enum, default_value = "lane16")]
     order: Order,
     /// Restore what a file that this command wrote was made of; codes two a byte.
-    #[arg(long, conflicts_with_all = ["tensors", "scales", "zeros", "transposed", "like", "kind", "group", "asym", "float", "order", "name"])]
+    #[arg(long, conflicts_with_all = ["tensors", "scales", "zeros", "transposed", "like", "kind", "group", "asym", "float", "order", "name", "gated"])]
     unpack: bool,
     /// Name of the packed tensor; by default that of the first tensor, with '.packed'.
     #[arg(long)]
@@ -102,6 +108,9 @@ struct Packed {
     tensor: String,
     /// All columns together.
     format: PackFormat,
+    /// The two parts take turns by 8 columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gated: bool,
     parts: Vec<PartName>,
 }
 
@@ -121,6 +130,7 @@ struct PartName {
 #[derive(Deserialize)]
 struct Like {
     format: PackFormat,
+    turns: Option<usize>,
 }
 
 /// Packs or unpacks, and prints what was written.
@@ -140,11 +150,18 @@ fn wanted(args: &PackArgs, n: usize, k: usize, dtype: DType) -> anyhow::Result<P
         let like: Like = serde_json::from_str(&text).with_context(|| format!("{} is no pack.json", path.display()))?;
         ensure!(like.format.k == k, "{} is for {} rows, the weights have {k}", path.display(), like.format.k);
         ensure!(like.format.n == n, "{} is for {} columns, the weights have {n}", path.display(), like.format.n);
+        ensure!(
+            like.turns.is_some() == args.gated,
+            "{} is {}for a gated product (--gated)",
+            path.display(),
+            if args.gated { "not " } else { "" }
+        );
         like.format.check()?;
         return Ok(like.format);
     }
     let group = if args.group == 0 { k.next_multiple_of(128) } else { args.group };
     let weight = match args.kind {
+        Kind::W3 => WeightFormat::W3 { symmetric: !args.asym, group },
         Kind::W4 => WeightFormat::W4 { symmetric: !args.asym, group },
         Kind::W8 => WeightFormat::W8 { dtype },
         Kind::W16 => WeightFormat::Dense,
@@ -185,16 +202,22 @@ fn pack(args: &PackArgs) -> anyhow::Result<usize> {
         source.check(&format).with_context(|| format!("tensor '{name}'"))?;
     }
     let inner = sources.split_last().map_or(&[][..], |(_, inner)| inner);
-    if let Some(at) = inner.iter().position(|s| !s.n.is_multiple_of(TILE_N)) {
+    if args.gated {
+        let widths: Vec<usize> = sources.iter().map(|s| s.n).collect();
+        let &[gate, factor] = widths.as_slice() else { bail!("--gated wants two tensors, a gate and a factor, not {}", widths.len()) };
+        ensure!(gate == factor, "the gate has {gate} columns, the factor {factor}");
+        ensure!(gate.is_multiple_of(GATED_RUN), "{gate} columns cannot take turns by {GATED_RUN}");
+    } else if let Some(at) = inner.iter().position(|s| !s.n.is_multiple_of(TILE_N)) {
         bail!("'{}' has {} columns: all but the last tensor need a multiple of {TILE_N}", args.tensors[at], inner[at].n);
     }
     let name = args.name.clone().unwrap_or_else(|| format!("{}.packed", stem(&args.tensors[0])));
     let parts = sources.iter().enumerate().map(|(i, source)| PartName::new(args, i, source.n, &format)).collect();
-    let described = serde_json::to_string(&Packed { tensor: name.clone(), format, parts })?;
+    let described = serde_json::to_string(&Packed { tensor: name.clone(), format, gated: args.gated, parts })?;
     let metadata = BTreeMap::from([(KEY.to_string(), described)]);
     let ty = TensorType::new(DType::U8, [format.bytes()]);
-    write_streamed::<anyhow::Error>(&args.out, &[(&name, &ty)], &metadata, |out| {
-        sources.iter().zip(&args.tensors).try_for_each(|(s, name)| s.pack(&format, out).with_context(|| format!("tensor '{name}'")))
+    write_streamed::<anyhow::Error>(&args.out, &[(&name, &ty)], &metadata, |out| match sources.as_slice() {
+        [gate, factor] if args.gated => source::pack_in_turn(gate, factor, &format, out),
+        _ => sources.iter().zip(&args.tensors).try_for_each(|(s, name)| s.pack(&format, out).with_context(|| format!("tensor '{name}'"))),
     })?;
     Ok(format.bytes())
 }
@@ -202,7 +225,7 @@ fn pack(args: &PackArgs) -> anyhow::Result<usize> {
 impl PartName {
     fn new(args: &PackArgs, i: usize, n: usize, format: &PackFormat) -> Self {
         let weights = args.tensors[i].clone();
-        let is_coded = matches!(format.weight, WeightFormat::W4 { .. });
+        let is_coded = format.weight.codes().is_some();
         let is_rounded = is_coded && args.scales.is_empty();
         let named = |list: &[String], suffix: &str| list.get(i).cloned().unwrap_or_else(|| format!("{}.{suffix}", stem(&weights)));
         PartName {
@@ -225,8 +248,12 @@ fn described(file: &WeightFile, path: &Path) -> anyhow::Result<Packed> {
     packed.format.check()?;
     let inner = packed.parts.split_last().map_or(&[][..], |(_, inner)| inner);
     let total = packed.parts.iter().try_fold(0usize, |sum, p| sum.checked_add(p.n));
+    let fits = match packed.parts.as_slice() {
+        [gate, factor] if packed.gated => gate.n == factor.n && gate.n.is_multiple_of(GATED_RUN),
+        _ => !packed.gated && inner.iter().all(|p| p.n.is_multiple_of(TILE_N)),
+    };
     ensure!(
-        total == Some(packed.format.n) && packed.parts.iter().all(|p| p.n > 0) && inner.iter().all(|p| p.n.is_multiple_of(TILE_N)),
+        total == Some(packed.format.n) && packed.parts.iter().all(|p| p.n > 0) && fits,
         "{}: the parts do not make {} columns of whole tiles",
         path.display(),
         packed.format.n

@@ -5,7 +5,7 @@ use half::f16;
 use icd_core::pack_format::{KOrder, PackFormat, TILE_N, WeightFormat};
 use icd_core::weights::{WeightFile, write};
 use icd_core::{DType, Literal, TensorType};
-use icd_quant::pack::{pack_dense_transposed, pack_w4, pack_w8};
+use icd_quant::pack::{pack_codes, pack_dense_transposed, pack_w8};
 use icd_quant::{Grid, Matrix, Quantizer, Rtn};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ fn codes_of_several_matrices_are_packed_beside_each_other_and_come_back() {
         options.extend(["--tensor", &name[0], "--scales", &name[1], "--zeros", &name[2]]);
     }
     folder.pack(&options).success();
-    assert!(folder.tensor("packed", "qkv") == pack_w4(&format, &codes, &scales, Some(&zeros)).unwrap());
+    assert!(folder.tensor("packed", "qkv") == pack_codes(&format, &codes, &scales, Some(&zeros)).unwrap());
     folder.unpack().success();
     for (name, _, _, bytes) in &tensors {
         assert!(folder.tensor("out", name) == *bytes, "{name}");
@@ -122,7 +122,7 @@ fn floats_are_rounded_and_packed_as_kernels_want_them() {
     let scales: Vec<f32> = rounded.scales.iter().map(|s| s.to_f32()).collect();
     let described: serde_json::Value = serde_json::from_slice(&read(&like)).unwrap();
     let format: PackFormat = serde_json::from_value(described["format"].clone()).unwrap();
-    assert!(folder.tensor("packed", "w.packed") == pack_w4(&format, &codes, &scales, None).unwrap());
+    assert!(folder.tensor("packed", "w.packed") == pack_codes(&format, &codes, &scales, None).unwrap());
     folder.unpack().success();
     assert!(folder.tensor("out", "w.codes") == pairs(&codes, n));
     assert!(folder.tensor("out", "w.scales") == halves(&scales));
@@ -147,6 +147,87 @@ fn wider_elements_are_packed_as_they_are() {
     assert!(folder.tensor("packed", "e.packed") == pack_w8(&w8, &eight).unwrap());
     folder.unpack().success();
     assert!(folder.tensor("out", "e") == eight);
+}
+
+#[test]
+fn three_bit_codes_and_floats_are_packed_and_come_back() {
+    let mut random = Random::new();
+    let (n, k) = (53, 300);
+    let codes = random.bytes(n * k, 7);
+    let scales: Vec<f32> = random.bytes(n * 3, 127).iter().map(|b| f32::from(*b) / 64.0).collect();
+    let weights: Vec<f32> = (0..n * k).map(|_| (random.next() >> 40) as f32 / 16_777_216.0 - 0.5).collect();
+    let floats: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let folder = Folder::new(vec![
+        ("c.codes", DType::U8, [k, n.div_ceil(2)], pairs(&codes, n)),
+        ("c.scales", DType::F16, [3, n], halves(&scales)),
+        ("w", DType::F32, [k, n], floats),
+        ("wide", DType::U8, [k, n], random.bytes(n * k, 15).iter().map(|c| c | 8).collect()),
+    ]);
+    let format = PackFormat::new(n, k, WeightFormat::W3 { symmetric: true, group: 128 }, DType::F16, KOrder::Lane16).unwrap();
+    folder.pack(&["--kind", "w3", "--tensor", "c.codes", "--scales", "c.scales", "--name", "c"]).success();
+    assert!(folder.tensor("packed", "c") == pack_codes(&format, &codes, &scales, None).unwrap());
+    folder.unpack().success();
+    assert!(folder.tensor("out", "c.codes") == pairs(&codes, n) && folder.tensor("out", "c.scales") == halves(&scales));
+    folder.pack(&["--kind", "w3", "--tensor", "wide", "--scales", "c.scales"]).refused(1, &["does not fit 3 bits"]);
+
+    let kernel = folder.0.path().join("kernel");
+    icd(&["kernel", "--scheme", "w3a16", "--m", "4", "--n", "53", "--k", "300", "-o", kernel.to_str().unwrap()]).success();
+    folder.pack(&["--tensor", "w", "--like", kernel.join("pack.json").to_str().unwrap()]).success();
+    let rounded = Rtn.quantize(Matrix { k, n, data: &weights }, Grid { bits: 3, group_size: 128, asymmetric: false }, None).unwrap();
+    let codes: Vec<u8> = rounded.codes.iter().map(|c| c.wrapping_add(4)).collect();
+    folder.unpack().success();
+    assert!(folder.tensor("out", "w.codes") == pairs(&codes, n));
+}
+
+#[test]
+fn a_gate_and_its_factor_take_turns_and_come_back() {
+    let mut random = Random::new();
+    let (n, k) = (40, 300);
+    let format = PackFormat::new(2 * n, k, WeightFormat::W4 { symmetric: false, group: 32 }, DType::F16, KOrder::Natural).unwrap();
+    let in_turn =
+        |g: &[u8], f: &[u8], eight: usize| -> Vec<u8> { g.chunks(eight).zip(f.chunks(eight)).flat_map(|(g, f)| [g, f].concat()).collect() };
+    let groups = format.groups();
+    let parts: Vec<[Vec<u8>; 3]> =
+        (0..2).map(|_| [random.bytes(n * k, 15), random.bytes(n * groups, 127), random.bytes(n * groups, 127)]).collect();
+    let float = |bytes: &[u8]| bytes.iter().map(|b| f32::from(*b) / 64.0).collect::<Vec<f32>>();
+    let mut tensors = Vec::new();
+    let names: Vec<[String; 3]> = ["gate", "up"].iter().map(|p| ["codes", "scales", "zeros"].map(|t| format!("{p}.{t}"))).collect();
+    for (part, name) in parts.iter().zip(&names) {
+        tensors.push((name[0].as_str(), DType::U8, [k, n / 2], pairs(&part[0], n)));
+        tensors.push((name[1].as_str(), DType::F16, [groups, n], halves(&float(&part[1]))));
+        tensors.push((name[2].as_str(), DType::U8, [groups, n], part[2].clone()));
+    }
+    let folder = Folder::new(tensors.clone());
+    let mut options = vec!["--asym", "--group", "32", "--order", "natural", "--name", "mlp", "--gated"];
+    for name in &names {
+        options.extend(["--tensor", &name[0], "--scales", &name[1], "--zeros", &name[2]]);
+    }
+    folder.pack(&options).success();
+    let [codes, scales, zeros] = [0, 1, 2].map(|i| in_turn(&parts[0][i], &parts[1][i], 8));
+    assert!(folder.tensor("packed", "mlp") == pack_codes(&format, &codes, &float(&scales), Some(&zeros)).unwrap());
+    folder.unpack().success();
+    for (name, _, _, bytes) in &tensors {
+        assert!(folder.tensor("out", name) == *bytes, "{name}");
+    }
+    let one = [&options[..7], &["--gated", "--tensor", &names[0][0], "--scales", &names[0][1], "--zeros", &names[0][2]]].concat();
+    folder.pack(&one).refused(1, &["--gated wants two tensors"]);
+
+    let kernel = folder.0.path().join("kernel");
+    let sizes = ["--m", "100", "--n", "80", "--k", "300", "--group", "32", "--asym", "-o", kernel.to_str().unwrap()];
+    icd(&[&["kernel", "--gated", "--activation", "silu"][..], &sizes].concat()).success();
+    let described: serde_json::Value = serde_json::from_slice(&read(&kernel.join("kernel.json"))).unwrap();
+    let output = described["params"].as_array().unwrap().iter().find(|p| p["role"] == "output").unwrap();
+    assert_eq!((&output["cols"], &described["problem"]["epilogue"]["gated"]), (&40.into(), &true.into()));
+    let like = kernel.join("pack.json");
+    let alike = [&["--like", like.to_str().unwrap(), "--name", "mlp"][..], &options[8..]].concat();
+    folder.pack(&alike).refused(1, &["for a gated product (--gated)"]);
+    icd(&[&["kernel", "--split", "48,16,17"][..], &["--m", "8", "--n", "80", "--k", "300", "-o", kernel.to_str().unwrap()]].concat())
+        .refused(1, &["must add up to n, 80"]);
+    icd(&[&["kernel", "--split", "48,16,16"][..], &["--m", "8", "--n", "80", "--k", "300", "-o", kernel.to_str().unwrap()]].concat())
+        .success();
+    let described: serde_json::Value = serde_json::from_slice(&read(&kernel.join("kernel.json"))).unwrap();
+    let outputs = described["params"].as_array().unwrap().iter().filter(|p| p["role"] == "output");
+    assert_eq!(outputs.map(|p| p["cols"].as_u64().unwrap()).collect::<Vec<_>>(), [48, 16, 16]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use icd_core::{
     dtype::Class,
     graph::ValueId,
     manifest::{Buffer, Place},
-    pack_format::{PackFormat, W4_MIDDLE},
+    pack_format::{CodeFormat, PackFormat},
 };
 use std::collections::BTreeMap;
 
@@ -224,13 +224,11 @@ fn packed_codes(p: &Problem<'_>, format: &PackFormat, group: usize, literal: &Li
     let bytes = literal.to_bytes();
     let short = || wrong(p, format!("the packed weight has {} bytes, its format needs {}", bytes.len(), format.bytes()));
     let places = |step: usize| (0..format.k).step_by(step).flat_map(|k| (0..format.n).map(move |n| (n, k)));
-    let code = |(n, k): (usize, usize)| {
-        let (at, shift) = format.element_at(n, k);
-        bytes.get(at).map(|b| i64::from(b >> shift & 15)).ok_or_else(short)
-    };
+    let code = |(n, k): (usize, usize)| format.code(&bytes, n, k).map(i64::from).ok_or_else(short);
+    let middle = format.weight.codes().map_or(0, CodeFormat::middle);
     let zero = |(n, k): (usize, usize)| match format.zero_at(n, k) {
         Some(at) => bytes.get(at).map(|&z| f32::from(z)).ok_or_else(short),
-        None => Ok(f32::from(W4_MIDDLE)),
+        None => Ok(f32::from(middle)),
     };
     Ok(Codes {
         codes: places(1).map(code).collect::<Result<_>>()?,

@@ -103,15 +103,14 @@ pub fn pack_format(problem: &GemmProblem, k_order: KOrder, family: &'static str)
         .map_err(|e| Unsupported { family, constraint: e.to_string() })
 }
 
-/// Constraints that families of 16-bit activations have; those of `mma.sync` have no 8-bit weights.
-pub(crate) fn check_common(problem: &GemmProblem, k_order: KOrder, family: &'static str) -> Result<(), Unsupported> {
+/// Constraints that families of 16-bit activations have.
+pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
     let no = |constraint: String| Err(Unsupported { family, constraint });
     if !matches!(problem.act, DType::F16 | DType::BF16) {
         return no(format!("activations must be f16 or bf16, not {}", problem.act.name()));
     }
-    if let (WeightFormat::W8 { dtype }, KOrder::Lane16) = (problem.weight, k_order) {
-        let kind = (dtype.name(), problem.act.name());
-        return no(format!("weights of type {} beside {} activations are for wgmma (sm_90a)", kind.0, kind.1));
+    if problem.weight == (WeightFormat::W8 { dtype: DType::F8E4M3FN }) && !problem.arch.has_bulk_copy() {
+        return no(format!("{} does not convert f8E4M3FN weights (sm_90 and later do)", problem.arch));
     }
     if problem.out != problem.act && problem.out != DType::F32 {
         return no(format!("output must be {} or f32, not {}", problem.act.name(), problem.out.name()));
@@ -166,7 +165,11 @@ fn check_epilogue(problem: &GemmProblem, family: &'static str) -> Result<(), Uns
     let no = |constraint: String| Err(Unsupported { family, constraint });
     let Epilogue { gated, split, residual, .. } = problem.epilogue;
     if gated && !problem.n.is_multiple_of(2 * GATED_RUN) {
-        return no(format!("n of a gated product must be a multiple of {} (columns of two matrices in turn), not {}", 2 * GATED_RUN, problem.n));
+        return no(format!(
+            "n of a gated product must be a multiple of {} (columns of two matrices in turn), not {}",
+            2 * GATED_RUN,
+            problem.n
+        ));
     }
     if split.is_none() {
         return Ok(());
@@ -184,6 +187,7 @@ fn check_epilogue(problem: &GemmProblem, family: &'static str) -> Result<(), Uns
 pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String {
     let w = match problem.weight {
         WeightFormat::Dense => "w16",
+        WeightFormat::W3 { .. } => "w3",
         WeightFormat::W4 { .. } => "w4",
         WeightFormat::W8 { .. } => "w8",
     };

@@ -41,12 +41,12 @@ const PAIRS: u32 = 4;
 /// Columns that a thread stores at once: few, so that all threads take part.
 const STORE_COLUMNS: u32 = 2;
 
-/// Four-bit or dense weights, at most 32 rows, `k` a multiple of 128, an architecture with bulk copies.
+/// At most 32 rows, `k` a multiple of 128, an architecture with bulk copies.
 ///
 /// # Errors
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
-    check_common(problem, KOrder::Lane16, NAME)?;
+    check_common(problem, NAME)?;
     let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
     if !problem.arch.has_bulk_copy() {
         return no(format!("{} has no bulk copies (sm_90 and later have)", problem.arch));

@@ -373,9 +373,41 @@ mod tests {
     fn gated_reads(tile: SumTile, width: u32, lane: u32, is_second: bool) -> u32 {
         let across = tile.cols / width / 2;
         let (row, within) = (lane / across, lane % across * width);
-        let row = if tile.cols.is_multiple_of(64) { row } else { (row & !7) + ((row & 3) << 1) + (row >> 2 & 1) };
+        let row =
+            if tile.cols.is_multiple_of(64) || !tile.rows.is_multiple_of(8) { row } else { (row & !7) + ((row & 3) << 1) + (row >> 2 & 1) };
         let col = within + (within & !7);
         tile.at(row, col) + if (col & 32 > 0) != is_second { 32 } else { 0 }
+    }
+
+    /// Fragments of a gated product through shared memory, lane by lane: every output once, of its own gate and factor.
+    #[test]
+    fn gates_meet_their_factors() {
+        for (rows, cols) in [(8, 16), (16, 48), (40, 32), (24, 64), (43, 128)] {
+            let tile = SumTile { rows, cols };
+            let name = |row: u32, col: u32| row * 1000 + col;
+            let mut sums = vec![u32::MAX; tile.bytes() as usize / 4];
+            for (row8, col16) in (0..rows.div_ceil(8)).flat_map(|r| (0..cols / 16).map(move |c| (8 * r, 16 * c))) {
+                for (lane, z) in (0..32).flat_map(|lane| (0..4).map(move |z| (lane, z))) {
+                    let (row, col) = (row8 + 2 * (lane & 3) + (z & 1), col16 + (lane >> 2) + 8 * (z >> 1));
+                    if row < rows {
+                        sums[tile.at(row, col) as usize / 4] = name(row, col);
+                    }
+                }
+            }
+            for width in [2, 4] {
+                let mut stored = vec![false; (rows * cols / 2) as usize];
+                for piece in 0..rows * (cols / width / 2) {
+                    for j in 0..width {
+                        let [first, second] = [false, true].map(|s| sums[gated_reads(tile, width, piece, s) as usize / 4 + j as usize]);
+                        let (gate, factor) = (first.min(second), first.max(second));
+                        assert_eq!((gate + 8, gate % 1000 & 8), (factor, 0), "{rows} x {cols}");
+                        let output = gate / 1000 * (cols / 2) + gate % 1000 / 16 * 8 + gate % 1000 % 8;
+                        assert!(!std::mem::replace(&mut stored[output as usize], true));
+                    }
+                }
+                assert!(stored.iter().all(|s| *s));
+            }
+        }
     }
 
     #[test]
@@ -385,7 +417,7 @@ mod tests {
             for (width, is_second) in [(4, false), (4, true), (2, false), (2, true)] {
                 for first in (0..tile.rows * cols / width / 2 - 31).step_by(32) {
                     let read = |lane: u64| u64::from(gated_reads(tile, width, first + lane as u32, is_second));
-                    assert!(bank_conflicts(read, 4 * width as usize).is_conflict_free(), "{cols} columns, {width} a lane, from {first}");
+                    assert!(bank_conflicts(read, 4 * u64::from(width)).is_conflict_free(), "{cols} columns, {width} a lane, from {first}");
                 }
             }
         }

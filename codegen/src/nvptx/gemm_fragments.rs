@@ -13,6 +13,8 @@
 //! i8:   ((word << 4) & 0xf0f0f0f0) ^ 0x80808080 = 16 (code - 8), four of column g      (word & 0xf0f0f0f0) ^ 0x80808080 likewise of g + 8
 //! ```
 //!
+//! Words of 3-bit codes are rebuilt from two planes first ([`code_words`]); bit 3 of their nibbles means nothing, and masks of three bits leave it out.
+//!
 //! For 8-bit activations ([`KOrder::Bytes`](icd_core::pack_format::KOrder::Bytes)) byte `j` of a word has row `k0 + j`, `k0 = 4 (lane % 4)`, column `g` in its low half.
 //!
 //! Tensor cores multiply subnormals exactly, so where the scales multiply f32 sums anyway ([`subnormal_fragment`]) a fragment costs no arithmetic but
@@ -21,23 +23,21 @@
 use crate::nvptx::ptx_builder::{Float, Int, KernelBuilder};
 use icd_core::{
     DType,
-    pack_format::{PackFormat, TILE_N, W4_MIDDLE, WeightFormat},
+    pack_format::{CodeFormat, HIGH_BITS_AT, PackFormat, TILE_N, WeightFormat},
 };
 
 const F16_1024: u32 = 0x6400_6400;
 const F16_1152: u32 = 0x6480_6480;
 const F32_2_TO_23: u32 = 0x4b00_0000;
-const F16_1032: u32 = 0x6408_6408;
 const F16_SIXTEENTH: u32 = 0x2c00_2c00;
-const F16_MINUS_72: u32 = 0xd480_d480;
 const F16_MINUS_ONE: u32 = 0xbc00_bc00;
 const F16_960: u32 = 0x6380_6380;
 const BF16_128: u32 = 0x4300_4300;
 const BF16_ONE: u32 = 0x3f80_3f80;
-const BF16_MINUS_136: u32 = 0xc308_c308;
 const SIGNS: u32 = 0x8000_8000;
-const LOW_NIBBLES: u32 = 0x000f_000f;
-const HIGH_NIBBLES: u32 = 0x00f0_00f0;
+const ONES: u32 = 0x0001_0001;
+const F16_MINUS_64: u32 = 0xd400_d400;
+const LOW_PLANE: u32 = 0x3333_3333;
 const LOW_NIBBLES_OF_BYTES: u32 = 0x0f0f_0f0f;
 const HIGH_NIBBLES_OF_BYTES: u32 = 0xf0f0_f0f0;
 const BYTE_SIGNS: u32 = 0x8080_8080;
@@ -57,18 +57,20 @@ pub struct Scales<'c> {
 }
 
 impl<'c> Center<'c> {
-    /// The constant center of symmetric codes.
-    pub fn symmetric(k: &KernelBuilder<'c>, float: DType) -> Self {
-        match float {
-            DType::BF16 => Self { low: k.int(BF16_MINUS_136), high: k.int(BF16_MINUS_136) },
-            _ => Self { low: k.int(F16_1032), high: k.int(F16_MINUS_72) },
-        }
+    /// The constant center of symmetric codes: `128 + middle` as bf16, `1024 + middle` and `-64 - middle` as fp16.
+    pub fn symmetric(k: &KernelBuilder<'c>, float: DType, middle: u8) -> Self {
+        let middle = u32::from(middle);
+        let (low, high) = match float {
+            DType::BF16 => ((BF16_128 | SIGNS) + middle * ONES, (BF16_128 | SIGNS) + middle * ONES),
+            _ => (F16_1024 + middle * ONES, F16_MINUS_64 + 16 * middle * ONES),
+        };
+        Self { low: k.int(low), high: k.int(high) }
     }
 
     /// Reads the zero points of group `row` of the tile at `tile`; `group` is `lane / 4`.
     pub fn load(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, group: Int<'c>, row: u32) -> Self {
         if !format.has_zeros() {
-            return Self::symmetric(k, format.float);
+            return Self::symmetric(k, format.float, middle(format));
         }
         let at = k.add(tile, group);
         let zero = |column: u32| {
@@ -101,17 +103,39 @@ impl<'c> Scales<'c> {
     }
 }
 
+fn middle(format: &PackFormat) -> u8 {
+    format.weight.codes().map_or(0, CodeFormat::middle)
+}
+
+/// The bits of the code in the lowest nibble of each half of a word.
+fn code_mask(format: &PackFormat) -> u32 {
+    format.weight.codes().map_or(0, |c| u32::from(c.largest())) * ONES
+}
+
+/// A lane's four words of codes of half a tile, eight nibbles each.
+pub fn code_words<'c>(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, lane: Int<'c>, half: u32) -> [Int<'c>; 4] {
+    let WeightFormat::W3 { .. } = format.weight else { return k.load_shared_16(k.add(tile, k.shl_c(lane, 4)), half * 512) };
+    let low = k.load_shared_8(k.add(tile, k.shl_c(lane, 3)), half * 256);
+    let high = k.load_shared_4(k.add(tile, k.shl_c(lane, 2)), HIGH_BITS_AT as u32 + half * 128);
+    let bits = [k.shl_c(high, 2), k.shl_c(high, 1), high, k.shr_c(high, 1)];
+    std::array::from_fn(|step| {
+        let pair = low[step / 2];
+        k.merge_bits(if step % 2 == 0 { pair } else { k.shr_c(pair, 2) }, bits[step], LOW_PLANE)
+    })
+}
+
 /// One word of codes to an A fragment of `code - center`, exact.
-pub fn dequantize_w4<'c>(k: &KernelBuilder<'c>, float: DType, word: Int<'c>, center: Center<'c>) -> [Int<'c>; 4] {
+pub fn dequantize_codes<'c>(k: &KernelBuilder<'c>, format: &PackFormat, word: Int<'c>, center: Center<'c>) -> [Int<'c>; 4] {
+    let (float, mask) = (format.float, code_mask(format));
     match float {
         DType::BF16 => std::array::from_fn(|i| {
-            let nibbles = k.and_or(if i == 0 { word } else { k.shr_c(word, 4 * i as u32) }, LOW_NIBBLES, BF16_128);
+            let nibbles = k.and_or(if i == 0 { word } else { k.shr_c(word, 4 * i as u32) }, mask, BF16_128);
             k.fma_pair(float, nibbles, k.int(BF16_ONE), if i & 1 == 0 { center.low } else { center.high })
         }),
         _ => {
             let upper = k.shr_c(word, 8);
-            let low = |w| k.sub_pair_f16(k.and_or(w, LOW_NIBBLES, F16_1024), center.low);
-            let high = |w| k.fma_pair(DType::F16, k.and_or(w, HIGH_NIBBLES, F16_1024), k.int(F16_SIXTEENTH), center.high);
+            let low = |w| k.sub_pair_f16(k.and_or(w, mask, F16_1024), center.low);
+            let high = |w| k.fma_pair(DType::F16, k.and_or(w, mask << 4, F16_1024), k.int(F16_SIXTEENTH), center.high);
             [low(word), high(word), low(upper), high(upper)]
         }
     }
@@ -179,9 +203,9 @@ pub fn zero_bytes<'c>(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>,
 pub const SUBNORMAL_FACTORS: [f32; 2] = [1.0 / (1 << 24) as f32, 1.0 / (1 << 20) as f32];
 
 /// One word of codes to an A fragment of fp16 numbers `code` times [`SUBNORMAL_FACTORS`], exact.
-pub fn subnormal_fragment<'c>(k: &KernelBuilder<'c>, word: Int<'c>) -> [Int<'c>; 4] {
-    let upper = k.shr_c(word, 8);
-    [k.and_c(word, LOW_NIBBLES), k.and_c(word, HIGH_NIBBLES), k.and_c(upper, LOW_NIBBLES), k.and_c(upper, HIGH_NIBBLES)]
+pub fn subnormal_fragment<'c>(k: &KernelBuilder<'c>, format: &PackFormat, word: Int<'c>) -> [Int<'c>; 4] {
+    let (upper, low) = (k.shr_c(word, 8), code_mask(format));
+    [k.and_c(word, low), k.and_c(word, low << 4), k.and_c(upper, low), k.and_c(upper, low << 4)]
 }
 
 /// The A fragment of codes that are all one, as [`subnormal_fragment`] would have it.
@@ -192,7 +216,7 @@ pub fn unit_fragment<'c>(k: &KernelBuilder<'c>) -> [Int<'c>; 4] {
 /// Minus the centers of a lane's columns `g` and `g + 8`, for group `row` of the tile at `tile`.
 pub fn negative_centers<'c>(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, group: Int<'c>, row: u32) -> [Float<'c>; 2] {
     if !format.has_zeros() {
-        return [k.float(-f32::from(W4_MIDDLE)); 2];
+        return [k.float(-f32::from(middle(format))); 2];
     }
     let start = format.zeros_at() as u32 + row * TILE_N as u32;
     let at = k.add(tile, group);
@@ -207,7 +231,9 @@ pub fn scale_fragment<'c>(k: &KernelBuilder<'c>, float: DType, fragment: [Int<'c
 /// Kernel-name part that tells the weights: `w4a16`, `g128_sym`.
 pub fn weight_name(weight: WeightFormat) -> String {
     match weight {
-        WeightFormat::W4 { symmetric, group } => format!("g{group}_{}", if symmetric { "sym" } else { "asym" }),
+        WeightFormat::W3 { symmetric, group } | WeightFormat::W4 { symmetric, group } => {
+            format!("g{group}_{}", if symmetric { "sym" } else { "asym" })
+        }
         WeightFormat::Dense => "dense".into(),
         WeightFormat::W8 { dtype } => dtype.name().to_lowercase(),
     }

@@ -58,7 +58,7 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
     if problem.has_row_scales() {
         check_eight_bits(problem, NAME)?
     } else {
-        check_common(problem, k_order(problem.act), NAME)?
+        check_common(problem, NAME)?
     }
     let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
     if !problem.arch.has_wgmma() {

@@ -5,7 +5,8 @@
 
 use crate::nvptx::{
     gemm_fragments::{
-        Center, SUBNORMAL_FACTORS, Scales, dequantize_w4, negative_centers, scale_fragment, subnormal_fragment, unit_fragment,
+        Center, SUBNORMAL_FACTORS, Scales, code_words, dequantize_codes, dequantize_w8, negative_centers, scale_fragment,
+        subnormal_fragment, unit_fragment,
     },
     ptx_builder::{Float, Int, KernelBuilder, Var},
 };
@@ -18,7 +19,7 @@ use std::cell::RefCell;
 /// Fragments of a warp up to which scales multiply the f32 sums of a group instead of weights: they need as many registers again.
 const SCALE_SUMS_UP_TO: u32 = 16;
 const PAIRS: u32 = 4;
-/// Bytes of codes for two pairs, and of dense weights for one instruction.
+/// Bytes of dense weights for one instruction, and of 8-bit ones for two.
 const LANE_PIECES: u32 = 512;
 
 /// Where a warp's tiles lie and what it multiplies.
@@ -44,8 +45,9 @@ impl<'c> WarpProduct<'_, 'c> {
     /// 16 bytes of activations.
     pub fn multiply(&self, tiles: Int<'c>, load_x: &dyn Fn(u32, u32) -> [Int<'c>; 4], acc: &[Var<'c>]) {
         match self.format.weight {
-            WeightFormat::Dense | WeightFormat::W8 { .. } => self.multiply_dense(tiles, load_x, acc),
-            WeightFormat::W4 { .. } => self.multiply_w4(tiles, load_x, acc),
+            WeightFormat::Dense => self.multiply_dense(tiles, load_x, acc),
+            WeightFormat::W8 { dtype } => self.multiply_w8(dtype, tiles, load_x, acc),
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => self.multiply_codes(tiles, load_x, acc),
         }
     }
 
@@ -69,7 +71,23 @@ impl<'c> WarpProduct<'_, 'c> {
         }
     }
 
-    fn multiply_w4(&self, tiles: Int<'c>, load_x: &dyn Fn(u32, u32) -> [Int<'c>; 4], acc: &[Var<'c>]) {
+    /// 8-bit elements become 16-bit ones exactly; the scales of their columns multiply the sums at the end.
+    fn multiply_w8(&self, dtype: DType, tiles: Int<'c>, load_x: &dyn Fn(u32, u32) -> [Int<'c>; 4], acc: &[Var<'c>]) {
+        let (k, float) = (self.k, self.format.float);
+        let at = k.add(tiles, k.shl_c(self.lane, 4));
+        for pair in 0..PAIRS {
+            let x: Vec<[Int; 4]> = (0..self.m_frags).map(|j| load_x(pair, j)).collect();
+            for i in 0..self.n_tiles {
+                let words = k.load_shared_16(at, i * self.tile_stride + pair * LANE_PIECES);
+                for (s, words) in words.chunks_exact(2).enumerate() {
+                    let [low, high] = [words[0], words[1]].map(|word| dequantize_w8(k, float, dtype, word));
+                    self.step(&acc[(i * self.m_frags * 4) as usize..], [low[0], low[1], high[0], high[1]], &x, s as u32);
+                }
+            }
+        }
+    }
+
+    fn multiply_codes(&self, tiles: Int<'c>, load_x: &dyn Fn(u32, u32) -> [Int<'c>; 4], acc: &[Var<'c>]) {
         let k = self.k;
         let pairs_a_group = PAIRS / self.format.groups_per_tile() as u32;
         let strips: Vec<Int> = (0..self.n_tiles).map(|i| k.add_c(tiles, i * self.tile_stride)).collect();
@@ -78,7 +96,7 @@ impl<'c> WarpProduct<'_, 'c> {
         let mut words = Vec::new();
         for pair in 0..PAIRS {
             if pair % 2 == 0 {
-                let at = |s: &Int<'c>| k.load_shared_16(k.add(*s, k.shl_c(self.lane, 4)), pair / 2 * LANE_PIECES);
+                let at = |s: &Int<'c>| code_words(k, self.format, *s, self.lane, pair / 2);
                 words = strips.iter().map(at).collect::<Vec<[Int; 4]>>();
             }
             let x: Vec<[Int; 4]> = (0..self.m_frags).map(|j| load_x(pair, j)).collect();
@@ -106,7 +124,7 @@ impl<'c> WarpProduct<'_, 'c> {
             let center = Center::load(k, self.format, *strip, column, row);
             let scales = Scales::load(k, self.format, *strip, column, row).pairs(k);
             for (s, word) in words.iter().enumerate() {
-                let a = scale_fragment(k, float, dequantize_w4(k, float, *word, center), scales);
+                let a = scale_fragment(k, float, dequantize_codes(k, self.format, *word, center), scales);
                 self.step(target, a, x, s as u32);
             }
         }
@@ -130,7 +148,7 @@ impl<'c> WarpProduct<'_, 'c> {
         for s in 0..2 {
             self.step(units, unit_fragment(k), x, s);
             for (words, target) in words.iter().zip(sums.chunks_exact(per_tile)) {
-                self.step(target, subnormal_fragment(k, words[s as usize]), x, s);
+                self.step(target, subnormal_fragment(k, self.format, words[s as usize]), x, s);
             }
         }
         if group.ends {

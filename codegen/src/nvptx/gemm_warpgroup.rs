@@ -11,8 +11,8 @@
 
 use crate::nvptx::{
     gemm_fragments::{
-        Center, SYMMETRIC_BYTES_FACTOR, SYMMETRIC_FLOAT_BYTES_FACTOR, Scales, asymmetric_bytes, dequantize_w4, dequantize_w8,
-        scale_fragment, symmetric_bytes, symmetric_float_bytes, zero_bytes,
+        Center, SYMMETRIC_BYTES_FACTOR, SYMMETRIC_FLOAT_BYTES_FACTOR, Scales, asymmetric_bytes, code_words, dequantize_codes,
+        dequantize_w8, scale_fragment, symmetric_bytes, symmetric_float_bytes, zero_bytes,
     },
     ptx_builder::{Float, Int, KernelBuilder, Var},
 };
@@ -218,21 +218,21 @@ impl<'c> WarpgroupProduct<'_, 'c> {
             let registers: Vec<Int> = pairs.flatten().collect();
             return registers.as_chunks().0.to_vec();
         }
-        if !matches!(format.weight, WeightFormat::W4 { .. }) {
+        if format.weight.codes().is_none() {
             return (0..STEPS_A_HALF).map(|s| k.load_shared_16(at, (half * STEPS_A_HALF + s) * 512)).collect();
         }
         let column = k.shr_c(self.lane, 2);
         if self.act.bytes() == 1 {
             return self.byte_fragments(strip, at, column);
         }
-        let words = k.load_shared_16(at, half * 512);
+        let words = code_words(k, format, strip, self.lane, half);
         let steps_a_group = (STEPS / format.groups_per_tile() as u32) as usize;
         let mut all = Vec::new();
         for (first, group) in words.chunks(steps_a_group.min(words.len())).enumerate() {
             let row = (half as usize * words.len() + first * steps_a_group) / steps_a_group;
             let center = Center::load(k, format, strip, column, row as u32);
             let scales = Scales::load(k, format, strip, column, row as u32).pairs(k);
-            all.extend(group.iter().map(|w| scale_fragment(k, format.float, dequantize_w4(k, format.float, *w, center), scales)));
+            all.extend(group.iter().map(|w| scale_fragment(k, format.float, dequantize_codes(k, format, *w, center), scales)));
         }
         all
     }

@@ -47,7 +47,7 @@ const PIECE: u32 = 16;
 /// # Errors
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
-    check_common(problem, KOrder::Natural, NAME)?;
+    check_common(problem, NAME)?;
     let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
     if !problem.arch.has_wgmma() {
         return no(format!("{} has no wgmma (sm_90a has)", problem.arch));

@@ -13,6 +13,8 @@ const AND_OR: u32 = 0xea;
 const AND_XOR: u32 = 0x6a;
 /// Truth table of `!a & b` for `lop3`.
 const NOT_AND: u32 = 0x0c;
+/// Truth table of `(a & c) | (b & !c)`.
+const MERGE: u32 = 0xe4;
 
 /// 16-bit float type of operands, by its PTX suffix.
 fn suffix(float: DType) -> &'static str {
@@ -321,6 +323,11 @@ impl<'c> KernelBuilder<'c> {
     /// `!value & mask` in one instruction.
     pub fn not_and(&self, value: Int<'c>, mask: u32) -> Int<'c> {
         self.three_logic(value, mask, 0, NOT_AND)
+    }
+    /// Bits of `a` where `mask` has them, else of `b`, in one instruction.
+    pub fn merge_bits(&self, a: Int<'c>, b: Int<'c>, mask: u32) -> Int<'c> {
+        let text = format!("lop3.b32 $0, $1, $2, $3, {MERGE};");
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[a.into(), b.into(), self.int(mask).into()]))
     }
     /// Pairwise `a * b + c` of two 16-bit floats.
     pub fn fma_pair(&self, float: DType, a: Int<'c>, b: Int<'c>, c: Int<'c>) -> Int<'c> {

@@ -4,7 +4,12 @@ use crate::nvptx::{
     gemm::{self, Family, Selected},
     kernel_module::{KernelError, KernelFile, KernelModule, Param},
 };
-use icd_core::{layout::Layout, pack_format::PackFormat, problem::GemmProblem, tune_table::TuneTable};
+use icd_core::{
+    layout::Layout,
+    pack_format::PackFormat,
+    problem::{GATED_RUN, GemmProblem},
+    tune_table::TuneTable,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +27,14 @@ struct PackFile {
     zeros_at: usize,
     bytes: usize,
     tile_layout: Layout,
+    /// Of the highest bits of 3-bit codes, which lie from `high_bits_at` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    high_bits_layout: Option<Layout>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    high_bits_at: Option<usize>,
+    /// Columns of two matrices take turns by so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turns: Option<usize>,
 }
 
 /// Writes the kernel that [`gemm::select`] takes for a problem into `dir`, which is created.
@@ -77,6 +90,7 @@ pub fn write_files(problem: &GemmProblem, family: &Family, tile: &str, kernel: &
     for param in &kernel.params {
         if let Param::Weights { format } = param {
             let tile_layout = format.tile_layout().map_err(|e| failed(dir, e.to_string()))?;
+            let high_bits_layout = format.high_bits_layout().map_err(|e| failed(dir, e.to_string()))?;
             let pack = PackFile {
                 format: *format,
                 tile_n: icd_core::pack_format::TILE_N,
@@ -89,6 +103,9 @@ pub fn write_files(problem: &GemmProblem, family: &Family, tile: &str, kernel: &
                 zeros_at: format.zeros_at(),
                 bytes: format.bytes(),
                 tile_layout,
+                high_bits_at: high_bits_layout.is_some().then_some(icd_core::pack_format::HIGH_BITS_AT),
+                high_bits_layout,
+                turns: problem.epilogue.gated.then_some(GATED_RUN),
             };
             write("pack.json", &json(serde_json::to_string_pretty(&pack))?)?;
         }

@@ -503,7 +503,12 @@ impl<'a> Lowering<'a> {
             steps.push(step);
             activations = narrow;
         }
-        let kind = if weight == WeightFormat::Dense { "w16" } else { "w4" };
+        let kind = match weight {
+            WeightFormat::Dense => "w16",
+            WeightFormat::W3 { .. } => "w3",
+            WeightFormat::W4 { .. } => "w4",
+            WeightFormat::W8 { .. } => "w8",
+        };
         let label = format!("dot {m}x{depth}x{n} {kind}{}", dot::describe(&g.epilogue));
         let moved = self.buffers.get(weights).map_or(0, |b| b.bytes)
             + m * depth * act.bytes()
@@ -586,9 +591,9 @@ impl<'a> Lowering<'a> {
         let failed = |why: String| CodegenError::unsupported(k.op, why, "pack the weights again with icd-pack");
         let bytes = literal.to_bytes();
         let bytes = match want.weight {
-            WeightFormat::W4 { .. } => {
-                let plain = icd_quant::pack::unpack_w4(have, &bytes).map_err(|e| failed(e.to_string()))?;
-                icd_quant::pack::pack_w4(&want, &plain.codes, &plain.scales, plain.zeros.as_deref())
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
+                let plain = icd_quant::pack::unpack_codes(have, &bytes).map_err(|e| failed(e.to_string()))?;
+                icd_quant::pack::pack_codes(&want, &plain.codes, &plain.scales, plain.zeros.as_deref())
             }
             WeightFormat::Dense => {
                 let plain = icd_quant::pack::unpack_dense(have, &bytes).map_err(|e| failed(e.to_string()))?;

@@ -12,12 +12,18 @@
 //! │ codes: 2 halves × 32 lanes × 4 words of 8 nibbles (1024) │ 16 scales (32)│   group 64: 2 × 16 scales, group 32: 4 × 16
 //! └──────────────────────────────────────────────────────────┴───────────────┘   asymmetric: then 16 zero points a group, one byte each
 //!
+//! tile, 3-bit codes (768 bytes before the scales): the low two bits of each code, 2 halves × 32 lanes × 2 words of 16 codes (512), then the
+//! highest bits, 2 halves × 32 lanes × 1 word of 32 codes (256)
 //! tile, 16-bit elements (4096 bytes): 8 steps × 32 lanes × 8 elements
 //! tile, 8-bit elements (2048 bytes): 4 pieces × 32 lanes × 16 elements
 //! ```
 //!
 //! A lane's share is the A fragment of `mma.m16n8k16` (for 8-bit activations, [`KOrder::Bytes`]: `mma.m16n8k32`) with the columns of `W` as its 16
 //! rows, so a 16-byte read yields 32 codes, 16 elements of 8 bits or 8 of 16 bits, whole instructions' worth of each. The map from place to (n, k) within a tile is [`PackFormat::tile_layout`].
+//!
+//! A lane rebuilds the word of 4-bit fields of step `s` from 3-bit codes by one logic operation, of the low bits' word `s / 2 % 2` shifted down by
+//! `2 (s % 2)` and the high bits' word shifted up by `2 - s % 4`: code `i` of step `s` has its low bits at `4 i + 2 (s % 2)` and its highest at
+//! `4 i + s % 4`.
 //!
 //! Columns and rows beyond the matrix are padding: code and zero point such that, with a scale of 0, they contribute nothing.
 
@@ -31,8 +37,6 @@ use serde::{Deserialize, Serialize};
 pub const TILE_N: usize = 16;
 /// Rows of a tile.
 pub const TILE_K: usize = 128;
-/// Code of a symmetric 4-bit weight of value zero.
-pub const W4_MIDDLE: u8 = 8;
 
 /// What a weight element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +49,13 @@ pub enum WeightFormat {
         /// Rows that share a scale: 32, 64, or a multiple of 128. Per-channel is `k` rounded up to a multiple of 128.
         group: usize,
     },
+    /// Codes 0..8; value `(code - 4) * scale` when symmetric, else `(code - zero) * scale` with an integer zero point 0..128.
+    W3 {
+        /// No zero points are stored.
+        symmetric: bool,
+        /// As of 4-bit codes.
+        group: usize,
+    },
     /// 16-bit floats of the activation's type.
     Dense,
     /// 8-bit elements; the scale of a column is not among the packed bytes.
@@ -52,6 +63,39 @@ pub enum WeightFormat {
         /// `i8` or `f8E4M3FN`.
         dtype: DType,
     },
+}
+
+/// What integer codes of fewer than eight bits mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeFormat {
+    /// Bits of a code: 3 or 4.
+    pub bits: u8,
+    /// No zero points are stored.
+    pub symmetric: bool,
+    /// Rows that share a scale.
+    pub group: usize,
+}
+
+impl CodeFormat {
+    /// Code of a symmetric weight of value zero.
+    pub const fn middle(self) -> u8 {
+        1 << (self.bits - 1)
+    }
+    /// Largest code.
+    pub const fn largest(self) -> u8 {
+        (1 << self.bits) - 1
+    }
+}
+
+impl WeightFormat {
+    /// What the codes mean; `None` for whole elements.
+    pub const fn codes(self) -> Option<CodeFormat> {
+        match self {
+            WeightFormat::W3 { symmetric, group } => Some(CodeFormat { bits: 3, symmetric, group }),
+            WeightFormat::W4 { symmetric, group } => Some(CodeFormat { bits: 4, symmetric, group }),
+            WeightFormat::Dense | WeightFormat::W8 { .. } => None,
+        }
+    }
 }
 
 /// Order of `k` within a tile's 128 rows.
@@ -120,7 +164,7 @@ impl PackFormat {
     /// # Errors
     /// See [`PackFormatError`].
     pub fn check(&self) -> Result<(), PackFormatError> {
-        if let WeightFormat::W4 { group, .. } = self.weight
+        if let Some(CodeFormat { group, .. }) = self.weight.codes()
             && !(group == 32 || group == 64 || (group > 0 && group.is_multiple_of(TILE_K)))
         {
             return Err(PackFormatError::Group(group));
@@ -150,25 +194,20 @@ impl PackFormat {
     }
     /// Rows of scales in a tile.
     pub fn groups_per_tile(&self) -> usize {
-        match self.weight {
-            WeightFormat::W4 { group, .. } => TILE_K / group.clamp(1, TILE_K),
-            WeightFormat::Dense | WeightFormat::W8 { .. } => 0,
-        }
+        self.weight.codes().map_or(0, |c| TILE_K / c.group.clamp(1, TILE_K))
     }
     /// Rows of scales of the unpacked matrix.
     pub fn groups(&self) -> usize {
-        match self.weight {
-            WeightFormat::W4 { group, .. } => self.k.div_ceil(group.max(1)),
-            WeightFormat::Dense | WeightFormat::W8 { .. } => 0,
-        }
+        self.weight.codes().map_or(0, |c| self.k.div_ceil(c.group.max(1)))
     }
     /// Whether zero points are stored.
     pub fn has_zeros(&self) -> bool {
-        matches!(self.weight, WeightFormat::W4 { symmetric: false, .. })
+        self.weight.codes().is_some_and(|c| !c.symmetric)
     }
     /// Bytes of codes or dense elements at the start of a tile.
     pub fn code_bytes(&self) -> usize {
         match self.weight {
+            WeightFormat::W3 { .. } => TILE_N * TILE_K * 3 / 8,
             WeightFormat::W4 { .. } => TILE_N * TILE_K / 2,
             WeightFormat::Dense => TILE_N * TILE_K * 2,
             WeightFormat::W8 { .. } => TILE_N * TILE_K,
@@ -191,13 +230,33 @@ impl PackFormat {
         (n / TILE_N * self.k_tiles() + k / TILE_K) * self.tile_bytes()
     }
 
-    /// Place of element (n, k): byte offset, and the shift of the nibble within that byte (0 or 4; 0 for dense elements).
+    /// Place of element (n, k): byte offset, and the shift within that byte of a 4-bit code or of the low two bits of a 3-bit code (0 for whole
+    /// elements).
     pub fn element_at(&self, n: usize, k: usize) -> (usize, u32) {
         let index = element_index(self.weight, self.k_order, n % TILE_N, k % TILE_K);
         match self.weight {
+            WeightFormat::W3 { .. } => (self.tile_at(n, k) + index / 4, 2 * (index as u32 & 3)),
             WeightFormat::W4 { .. } => (self.tile_at(n, k) + index / 2, 4 * (index as u32 & 1)),
             WeightFormat::Dense => (self.tile_at(n, k) + index * 2, 0),
             WeightFormat::W8 { .. } => (self.tile_at(n, k) + index, 0),
+        }
+    }
+
+    /// Place of the highest bit of element (n, k): byte offset and shift. 3-bit codes only.
+    pub fn high_bit_at(&self, n: usize, k: usize) -> Option<(usize, u32)> {
+        let WeightFormat::W3 { .. } = self.weight else { return None };
+        let index = high_bit_index(self.k_order, n % TILE_N, k % TILE_K);
+        Some((self.tile_at(n, k) + HIGH_BITS_AT + index / 8, index as u32 & 7))
+    }
+
+    /// The code of element (n, k) of a packed matrix; `None` for whole elements or bytes that are not there.
+    pub fn code(&self, packed: &[u8], n: usize, k: usize) -> Option<u8> {
+        let bits = self.weight.codes()?.bits;
+        let (at, shift) = self.element_at(n, k);
+        let low = packed.get(at)? >> shift;
+        match self.high_bit_at(n, k) {
+            Some((at, shift)) => Some(low & 3 | (packed.get(at)? >> shift & 1) << 2),
+            None => Some(low & ((1 << bits) - 1)),
         }
     }
 
@@ -216,21 +275,13 @@ impl PackFormat {
     }
 
     /// The map from place in a tile to (`n` 0..16, `k` 0..128). Inputs, lowest first: 4-bit codes `nibble` 3, `word` 2, `lane` 5, `half` 1;
-    /// dense `reg` 3, `lane` 5, `step` 3; 8-bit `reg` 4, `lane` 5, `piece` 2. The input bits in order are the element's index in the tile.
+    /// 3-bit codes, by their low two bits, `odd` 1, `nibble` 3, `word` 1, `lane` 5, `half` 1; dense `reg` 3, `lane` 5, `step` 3; 8-bit `reg` 4, `lane` 5,
+    /// `piece` 2. The input bits in order are the element's index in the tile.
     ///
     /// # Errors
     /// None for a format that passed [`PackFormat::check`].
     pub fn tile_layout(&self) -> Result<Layout, LayoutError> {
-        let k_order = match self.k_order {
-            KOrder::Natural => layout::k_order_natural(),
-            KOrder::Lane16 => layout::k_order_lane16(),
-            KOrder::Bytes => layout::k_order_bytes(),
-        };
-        let step = Layout::identity("step", "step", 3)?;
-        let fragment = layout::mma_m16n8k16_a().product(&step)?;
-        let fragment = rename(&fragment, &["reg", "lane", "step"], &["n", "slot", "step"])?;
-        let rows = Layout::identity("n", "n", 4)?.product(&k_order)?;
-        let to_element = fragment.then(&rows)?;
+        let to_element = self.fragments_layout()?;
         match self.weight {
             WeightFormat::Dense => Ok(to_element),
             WeightFormat::W8 { .. } => {
@@ -247,15 +298,45 @@ impl PackFormat {
                 places.reorder(&["reg", "lane", "piece"], &["reg", "lane", "step"])?.then(&to_element)
             }
             WeightFormat::W4 { .. } => {
-                let word = Layout::from_bases(&[("word", &[&[1], &[2]])], &[("step", 3)])?;
-                let half = Layout::from_bases(&[("half", &[&[4]])], &[("step", 3)])?;
-                let lane = Layout::identity("lane", "lane", 5)?;
-                let steps = sum_outputs(&word, &half)?;
-                let places = layout::packed_nibbles().product(&lane)?.product(&steps)?;
-                places.reorder(&["nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
+                let steps = [("word", &[&[1u64] as &[u64], &[2]] as &[&[u64]]), ("half", &[&[4]])];
+                code_places(&steps)?.reorder(&["nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
+            }
+            WeightFormat::W3 { .. } => {
+                let steps = [("odd", &[&[1u64] as &[u64]] as &[&[u64]]), ("word", &[&[2]]), ("half", &[&[4]])];
+                code_places(&steps)?.reorder(&["odd", "nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
             }
         }
     }
+
+    /// As [`PackFormat::tile_layout`] for the highest bits of 3-bit codes, which follow the low bits: inputs `step` 2, `nibble` 3, `lane` 5, `half` 1.
+    /// `None` for other weights.
+    ///
+    /// # Errors
+    /// None for a format that passed [`PackFormat::check`].
+    pub fn high_bits_layout(&self) -> Result<Option<Layout>, LayoutError> {
+        let WeightFormat::W3 { .. } = self.weight else { return Ok(None) };
+        let places = code_places(&[("step", &[&[1], &[2]]), ("half", &[&[4]])])?;
+        places.reorder(&["step", "nibble", "lane", "half"], &["reg", "lane", "step"])?.then(&self.fragments_layout()?).map(Some)
+    }
+
+    /// From `reg`, `lane` and `step` of the A fragments of a tile to (`n`, `k`).
+    fn fragments_layout(&self) -> Result<Layout, LayoutError> {
+        let k_order = match self.k_order {
+            KOrder::Natural => layout::k_order_natural(),
+            KOrder::Lane16 => layout::k_order_lane16(),
+            KOrder::Bytes => layout::k_order_bytes(),
+        };
+        let step = Layout::identity("step", "step", 3)?;
+        let fragment = layout::mma_m16n8k16_a().product(&step)?;
+        let fragment = rename(&fragment, &["reg", "lane", "step"], &["n", "slot", "step"])?;
+        fragment.then(&Layout::identity("n", "n", 4)?.product(&k_order)?)
+    }
+}
+
+/// Places of codes, `nibble`, `lane` and the given dimensions of the step, to `reg`, `lane`, `step`.
+fn code_places(steps: &[(&str, &[&[u64]])]) -> Result<Layout, LayoutError> {
+    let to_step = Layout::from_bases(steps, &[("step", 3)])?;
+    layout::packed_nibbles().product(&Layout::identity("lane", "lane", 5)?)?.product(&to_step)
 }
 
 fn rename(layout: &Layout, ins: &[&str], outs: &[&str]) -> Result<Layout, LayoutError> {
@@ -278,16 +359,41 @@ fn sum_outputs(a: &Layout, b: &Layout) -> Result<Layout, LayoutError> {
     Layout::new(ins, a.outs().to_vec(), &bases)
 }
 
+/// Offset in a tile of the highest bits of 3-bit codes.
+pub const HIGH_BITS_AT: usize = TILE_N * TILE_K / 4;
+
+/// Index of the highest bit of 3-bit element (n, k) among those of its tile.
+fn high_bit_index(k_order: KOrder, n: usize, k: usize) -> usize {
+    let Fragment { step, lane, reg } = Fragment::of(k_order, n, k);
+    ((step >> 2) * 32 + lane) * 32 + reg * 4 + (step & 3)
+}
+
+/// Where an element lies in the fragments of its tile.
+struct Fragment {
+    step: usize,
+    lane: usize,
+    /// `row_high + 2 high + 4 low`: the nibble of a word of codes.
+    reg: usize,
+}
+
+impl Fragment {
+    fn of(k_order: KOrder, n: usize, k: usize) -> Self {
+        let (step, lane_k, high, low) = match k_order {
+            KOrder::Natural => (k >> 4, k >> 1 & 3, k >> 3 & 1, k & 1),
+            KOrder::Lane16 => ((k >> 5) * 2 + (k >> 2 & 1), k >> 3 & 3, k >> 1 & 1, k & 1),
+            KOrder::Bytes => (k >> 4, k >> 2 & 3, k & 1, k >> 1 & 1),
+        };
+        Self { step, lane: (n & 7) * 4 + lane_k, reg: (n >> 3) + 2 * high + 4 * low }
+    }
+}
+
 /// Index of element (n, k) in its tile: the inverse of [`PackFormat::tile_layout`], written out so that packing need not multiply matrices.
 fn element_index(weight: WeightFormat, k_order: KOrder, n: usize, k: usize) -> usize {
-    let (step, lane_k, high, low) = match k_order {
-        KOrder::Natural => (k >> 4, k >> 1 & 3, k >> 3 & 1, k & 1),
-        KOrder::Lane16 => ((k >> 5) * 2 + (k >> 2 & 1), k >> 3 & 3, k >> 1 & 1, k & 1),
-        KOrder::Bytes => (k >> 4, k >> 2 & 3, k & 1, k >> 1 & 1),
-    };
-    let (lane, row_high) = ((n & 7) * 4 + lane_k, n >> 3);
+    let Fragment { step, lane, reg } = Fragment::of(k_order, n, k);
+    let (row_high, high, low) = (reg & 1, reg >> 1 & 1, reg >> 2);
     match weight {
-        WeightFormat::W4 { .. } => (((step >> 2) * 32 + lane) * 4 + (step & 3)) * 8 + row_high + 2 * high + 4 * low,
+        WeightFormat::W3 { .. } => (((step >> 2) * 32 + lane) * 2 + (step >> 1 & 1)) * 16 + 2 * reg + (step & 1),
+        WeightFormat::W4 { .. } => (((step >> 2) * 32 + lane) * 4 + (step & 3)) * 8 + reg,
         WeightFormat::Dense => (step * 32 + lane) * 8 + low + 2 * row_high + 4 * high,
         WeightFormat::W8 { .. } => {
             let element = match k_order {
@@ -311,6 +417,8 @@ mod tests {
                 WeightFormat::W4 { symmetric: true, group: 128 },
                 WeightFormat::W4 { symmetric: false, group: 32 },
                 WeightFormat::W4 { symmetric: true, group: 384 },
+                WeightFormat::W3 { symmetric: true, group: 128 },
+                WeightFormat::W3 { symmetric: false, group: 64 },
                 WeightFormat::W8 { dtype: DType::I8 },
             ] {
                 all.push(PackFormat::new(35, 300, weight, DType::F16, k_order).unwrap());
@@ -329,6 +437,15 @@ mod tests {
                 for k in 0..TILE_K {
                     let flat = inverse.apply_flat(n as u64 | (k as u64) << 4);
                     assert_eq!(flat as usize, element_index(f.weight, f.k_order, n, k), "{f:?} n {n} k {k}");
+                }
+            }
+            let Some(high) = f.high_bits_layout().unwrap() else { continue };
+            assert!(high.is_bijective());
+            let inverse = high.inverse().unwrap();
+            for n in 0..TILE_N {
+                for k in 0..TILE_K {
+                    let flat = inverse.apply_flat(n as u64 | (k as u64) << 4);
+                    assert_eq!(flat as usize, high_bit_index(f.k_order, n, k), "{f:?} n {n} k {k}");
                 }
             }
         }
@@ -352,6 +469,12 @@ mod tests {
                 for k in 0..f.k_tiles() * TILE_K {
                     let (at, shift) = f.element_at(n, k);
                     match f.weight {
+                        WeightFormat::W3 { .. } => {
+                            let (high, high_shift) = f.high_bit_at(n, k).unwrap();
+                            assert_eq!((used[at] & (3 << shift), used[high] & (1 << high_shift)), (0, 0));
+                            used[at] |= 3 << shift;
+                            used[high] |= 1 << high_shift;
+                        }
                         WeightFormat::W4 { .. } => {
                             assert_eq!(used[at] & (0xf << shift), 0);
                             used[at] |= 0xf << shift;

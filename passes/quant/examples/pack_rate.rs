@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let codes: Vec<u8> = (0..k * n.div_ceil(2)).map(|_| (random() >> 20) as u8).collect();
         let scales: Vec<u8> = (0..format.groups() * n).flat_map(|_| ((random() >> 30) as u16 & 0x3fff).to_le_bytes()).collect();
         let given = Codes { bytes: &codes, width: CodeWidth::Nibble, signed: false };
-        let packer = Packer::new(format, Weights::W4 { codes: given, scales: Floats::new(&scales, DType::F16)?, zeros: None })?;
+        let packer = Packer::new(format, Weights::Codes { codes: given, scales: Floats::new(&scales, DType::F16)?, zeros: None })?;
         let (mut packed, mut copied, mut rows) = (vec![0; format.bytes()], vec![0; format.bytes()], vec![0; codes.len()]);
         let mut times = [const { Vec::new() }; 3];
         for repeat in 0..=repeats {

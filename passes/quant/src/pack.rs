@@ -10,14 +10,16 @@
 //! Strips are independent, so they are packed in parallel and matrices that share `k` are joined by joining their bytes; the bytes do not
 //! depend on the number of threads. Memory beyond input and output is some kilobytes a thread.
 
+mod gated;
 mod packer;
 mod source;
 mod tile;
 mod unpacker;
 
+pub use gated::exchange_halves;
 pub use packer::Packer;
 pub use source::{CodeWidth, Codes, ElementOrder, Floats, Weights};
-pub use unpacker::{UnpackedW4, Unpacker, unpack_dense, unpack_w4, unpack_w8};
+pub use unpacker::{UnpackedCodes, Unpacker, unpack_codes, unpack_dense, unpack_w8};
 
 use icd_core::{
     DType,
@@ -58,11 +60,13 @@ pub enum PackError {
         /// Given elements.
         found: usize,
     },
-    /// A code beyond four bits.
-    #[error("code {code} at row {k}, column {n} does not fit 4 bits")]
+    /// A code of too many bits.
+    #[error("code {code} at row {k}, column {n} does not fit {bits} bits")]
     Code {
         /// The code.
         code: u8,
+        /// Bits that the format has for it.
+        bits: u8,
         /// Row.
         k: usize,
         /// Column.
@@ -96,15 +100,15 @@ fn length(what: &'static str, found: usize, expected: usize) -> Result<(), PackE
     if found == expected { Ok(()) } else { Err(PackError::Length { what, expected, found }) }
 }
 
-/// Packs 4-bit codes. `codes[k * n_cols + n]` is 0..16, `scales[k / group * n_cols + n]`, `zeros` likewise when the format is asymmetric and
+/// Packs codes of 3 or 4 bits. `codes[k * n_cols + n]` is 0..8 or 0..16, `scales[k / group * n_cols + n]`, `zeros` likewise when the format is asymmetric and
 /// `None` when it is symmetric; zero points are at most 127. Scales are rounded to the format's float type.
 ///
 /// # Errors
-/// Wrong lengths, a code over 15, a scale that overflows the stored type.
-pub fn pack_w4(format: &PackFormat, codes: &[u8], scales: &[f32], zeros: Option<&[u8]>) -> Result<Vec<u8>, PackError> {
+/// Wrong lengths, a code of too many bits, a scale that overflows the stored type.
+pub fn pack_codes(format: &PackFormat, codes: &[u8], scales: &[f32], zeros: Option<&[u8]>) -> Result<Vec<u8>, PackError> {
     let codes = Codes { bytes: codes, width: CodeWidth::Byte, signed: false };
     let scales = Floats::new(bytemuck::cast_slice(scales), DType::F32)?;
-    Packer::new(*format, Weights::W4 { codes, scales, zeros })?.pack_all()
+    Packer::new(*format, Weights::Codes { codes, scales, zeros })?.pack_all()
 }
 
 /// Packs 16-bit floats given as bit patterns, `bits[k * n_cols + n]`. A weight kept as `[n][k]` is packed by [`pack_dense_transposed`].

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use icd_core::{
     DType,
-    pack_format::{PackFormat, TILE_K, TILE_N, W4_MIDDLE, WeightFormat},
+    pack_format::{CodeFormat, PackFormat, TILE_K, TILE_N, WeightFormat},
     problem::GemmProblem,
 };
 
@@ -94,12 +94,13 @@ impl Operands {
 
     /// The weight that the packed bytes mean.
     fn weight(&self, n: usize, k: usize) -> f64 {
-        let (at, shift) = self.format.element_at(n, k);
+        let at = self.format.element_at(n, k).0;
         match self.format.weight {
-            WeightFormat::W4 { .. } => {
-                let zero = self.format.zero_at(n, k).map_or(W4_MIDDLE, |at| self.weights[at]);
-                let code = f64::from(self.weights[at] >> shift & 15) - f64::from(zero);
-                code * f64::from(value(self.format.float, &self.weights[self.format.scale_at(n, k)..]))
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
+                let middle = self.format.weight.codes().map_or(0, CodeFormat::middle);
+                let zero = self.format.zero_at(n, k).map_or(middle, |at| self.weights[at]);
+                let code = self.format.code(&self.weights, n, k).unwrap_or_default();
+                (f64::from(code) - f64::from(zero)) * f64::from(value(self.format.float, &self.weights[self.format.scale_at(n, k)..]))
             }
             WeightFormat::Dense => f64::from(value(self.format.float, &self.weights[at..])),
             WeightFormat::W8 { dtype } => f64::from(value(dtype, &self.weights[at..])),
@@ -109,7 +110,9 @@ impl Operands {
 
 fn packed(format: &PackFormat, random: &mut Random) -> Vec<u8> {
     let mut bytes: Vec<u8> = match format.weight {
-        WeightFormat::W4 { .. } => (0..format.bytes().div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(format.bytes()).collect(),
+        WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
+            (0..format.bytes().div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(format.bytes()).collect()
+        }
         WeightFormat::Dense => elements(format.float, format.bytes() / 2, random),
         WeightFormat::W8 { dtype } => elements(dtype, format.bytes(), random),
     };
@@ -132,7 +135,13 @@ fn packed(format: &PackFormat, random: &mut Random) -> Vec<u8> {
         for k in (inner..rows).filter(|k| padding(n, *k)) {
             let (at, shift) = format.element_at(n, k);
             match format.weight {
-                WeightFormat::W4 { .. } => bytes[at] = bytes[at] & !(15 << shift) | W4_MIDDLE << shift,
+                WeightFormat::W4 { .. } => bytes[at] = bytes[at] & !(15 << shift) | 8 << shift,
+                WeightFormat::W3 { .. } => {
+                    bytes[at] &= !(3 << shift);
+                    if let Some((at, shift)) = format.high_bit_at(n, k) {
+                        bytes[at] |= 1 << shift;
+                    }
+                }
                 WeightFormat::Dense => bytes[at..at + 2].fill(0),
                 WeightFormat::W8 { .. } => bytes[at] = 0,
             }

@@ -2,7 +2,7 @@ use super::*;
 use icd_core::{
     arch::Arch,
     kernel_module::{KernelModule, Param},
-    pack_format::{KOrder, PackFormat, WeightFormat},
+    pack_format::{HIGH_BITS_AT, KOrder, PackFormat, WeightFormat},
 };
 
 fn problem(m: usize, n: usize, k: usize, act: DType, weight: WeightFormat) -> GemmProblem {
@@ -33,17 +33,25 @@ fn product(operands: &Operands, format: &PackFormat) -> Vec<f32> {
     let mut weights = vec![0f64; n * k];
     for tile in 0..format.n_tiles() * format.k_tiles() {
         let bytes = &operands.weights[tile * format.tile_bytes()..][..format.tile_bytes()];
+        let high = format.high_bits_layout().unwrap().map(|layout| {
+            let mut bits = vec![0; 2048];
+            (0..2048u64).for_each(|p| bits[layout.apply_flat(p) as usize] = bytes[HIGH_BITS_AT + p as usize / 8] >> (p & 7) & 1);
+            bits
+        });
         for place in 0..2048u64 {
             let at = layout.apply_flat(place);
             let (in_n, in_k) = ((at & 15) as usize, (at >> 4) as usize);
             let (column, row) = (tile / format.k_tiles() * 16 + in_n, tile % format.k_tiles() * 128 + in_k);
             let half = |at: usize| f64::from(half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32());
             let value = match format.weight {
-                WeightFormat::W4 { group, .. } => {
+                WeightFormat::W3 { group, .. } | WeightFormat::W4 { group, .. } => {
                     let group_row = in_k / group.min(128);
-                    let code = f64::from(bytes[place as usize / 2] >> (4 * (place & 1)) & 15);
-                    let zero = if format.has_zeros() { f64::from(bytes[format.zeros_at() + group_row * 16 + in_n]) } else { 8.0 };
-                    (code - zero) * half(1024 + (group_row * 16 + in_n) * 2)
+                    let (code, middle) = match &high {
+                        Some(high) => (bytes[place as usize / 4] >> (2 * (place & 3)) & 3 | high[at as usize] << 2, 4.0),
+                        None => (bytes[place as usize / 2] >> (4 * (place & 1)) & 15, 8.0),
+                    };
+                    let zero = if format.has_zeros() { f64::from(bytes[format.zeros_at() + group_row * 16 + in_n]) } else { middle };
+                    (f64::from(code) - zero) * half(format.code_bytes() + (group_row * 16 + in_n) * 2)
                 }
                 WeightFormat::Dense => half(place as usize * 2),
                 WeightFormat::W8 { .. } => f64::from(bytes[place as usize] as i8),
@@ -71,6 +79,8 @@ fn right_outputs_are_right_and_wrong_ones_wrong() {
     for (act, weight) in [
         (DType::F16, WeightFormat::W4 { symmetric: true, group: 128 }),
         (DType::F16, WeightFormat::W4 { symmetric: false, group: 32 }),
+        (DType::F16, WeightFormat::W3 { symmetric: true, group: 128 }),
+        (DType::F16, WeightFormat::W3 { symmetric: false, group: 64 }),
         (DType::F16, WeightFormat::Dense),
         (DType::I8, WeightFormat::W8 { dtype: DType::I8 }),
         (DType::I8, WeightFormat::W4 { symmetric: true, group: 128 }),

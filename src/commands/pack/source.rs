@@ -1,13 +1,14 @@
 //! A matrix of the input file, packed in bounded memory.
 
 use super::CHUNK_BYTES;
-use anyhow::{bail, ensure};
-use icd_core::pack_format::{PackFormat, TILE_N, WeightFormat};
+use anyhow::{Context, bail, ensure};
+use icd_core::pack_format::{CodeFormat, PackFormat, TILE_N, WeightFormat};
 use icd_core::{DType, Literal};
-use icd_quant::pack::{CodeWidth, Codes, ElementOrder, Floats, Packer, Weights};
+use icd_quant::pack::{CodeWidth, Codes, ElementOrder, Floats, Packer, Weights, exchange_halves};
 use icd_quant::{Grid, Matrix, Quantizer, Rtn};
 use rayon::prelude::*;
 use std::io::Write;
+use std::ops::Range;
 
 /// Bytes a weight while floats are rounded: the float, its code, the packed form.
 const ROUNDING_BYTES: usize = 6;
@@ -60,15 +61,17 @@ impl<'a> Source<'a> {
     pub(super) fn check(&self, format: &PackFormat) -> anyhow::Result<()> {
         let ty = self.weights.ty();
         match format.weight {
-            WeightFormat::W4 { .. } if self.scales.is_none() => ensure!(self.is_float(), "{ty} are codes: name their --scales"),
-            WeightFormat::W4 { .. } => {
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } if self.scales.is_none() => {
+                ensure!(self.is_float(), "{ty} are codes: name their --scales");
+            }
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
                 self.codes()?;
                 ensure!(self.zeros.is_some() == format.has_zeros(), "zero points are given exactly for asymmetric codes (--asym)");
             }
             WeightFormat::W8 { dtype } => ensure!(ty.dtype == dtype, "{ty} are not of type {dtype}"),
             WeightFormat::Dense => ensure!(ty.dtype == format.float, "{ty} are not of type {}", format.float),
         }
-        ensure!(matches!(format.weight, WeightFormat::W4 { .. }) || self.scales.is_none(), "--scales are for 4-bit codes");
+        ensure!(format.weight.codes().is_some() || self.scales.is_none(), "--scales are for codes");
         Ok(())
     }
 
@@ -87,45 +90,62 @@ impl<'a> Source<'a> {
     /// Packs all strips in turn.
     pub(super) fn pack(&self, all: &PackFormat, out: &mut dyn Write) -> anyhow::Result<()> {
         let format = PackFormat { n: self.n, ..*all };
-        let bytes = self.weights.stored_bytes();
-        let weights = match (format.weight, self.scales) {
-            (WeightFormat::W4 { .. }, None) => return self.round_and_pack(&format, out),
-            (WeightFormat::W4 { .. }, Some(scales)) => Weights::W4 {
-                codes: self.codes()?,
-                scales: Floats::new(scales.stored_bytes(), scales.ty().dtype)?,
-                zeros: self.zeros.map(Literal::stored_bytes),
-            },
-            _ => Weights::Elements { bytes, order: if self.transposed { ElementOrder::Columns } else { ElementOrder::Rows } },
-        };
-        let packer = Packer::new(format, weights)?;
-        let at_once = whole_groups(CHUNK_BYTES / packer.strip_bytes());
-        let mut buffer = vec![0; at_once.min(format.n_tiles()) * packer.strip_bytes()];
+        let at_once = self.strips_at_once(&format);
+        let mut buffer = Vec::new();
         for first in (0..format.n_tiles()).step_by(at_once) {
-            let strips = first..(first + at_once).min(format.n_tiles());
-            let buffer = &mut buffer[..strips.len() * packer.strip_bytes()];
-            packer.pack(strips, buffer)?;
-            out.write_all(buffer)?;
+            self.pack_strips(&format, first..(first + at_once).min(format.n_tiles()), &mut buffer)?;
+            out.write_all(&buffer)?;
         }
         Ok(())
     }
 
-    /// Rounds floats to nearest, some strips at a time.
-    fn round_and_pack(&self, format: &PackFormat, out: &mut dyn Write) -> anyhow::Result<()> {
-        let WeightFormat::W4 { symmetric, group } = format.weight else { bail!("only 4-bit codes are rounded") };
-        let grid = Grid { bits: 4, group_size: group, asymmetric: !symmetric };
-        let floats = Floats::new(self.weights.stored_bytes(), self.dtype())?;
-        let columns = whole_groups(2 * CHUNK_BYTES / (self.k * TILE_N * ROUNDING_BYTES)) * TILE_N;
-        for first in (0..self.n).step_by(columns) {
-            let n = columns.min(self.n - first);
-            let data = self.columns(floats, first, n);
-            let rounded = Rtn.quantize(Matrix { k: self.k, n, data: &data }, grid, None)?;
-            let codes = Codes { bytes: &rounded.codes, width: CodeWidth::Byte, signed: symmetric };
-            let bits: Vec<u8> = rounded.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-            let scales = Floats::new(&bits, DType::F16)?;
-            let weights = Weights::W4 { codes, scales, zeros: rounded.zeros.as_deref() };
-            out.write_all(&Packer::new(PackFormat { n, ..*format }, weights)?.pack_all()?)?;
+    /// Whether the weights are floats to be rounded to codes.
+    fn is_rounded(&self, format: &PackFormat) -> bool {
+        format.weight.codes().is_some() && self.scales.is_none()
+    }
+
+    /// Strips that are packed before they are written.
+    fn strips_at_once(&self, format: &PackFormat) -> usize {
+        match self.is_rounded(format) {
+            true => whole_groups(2 * CHUNK_BYTES / (self.k * TILE_N * ROUNDING_BYTES)),
+            false => whole_groups(CHUNK_BYTES / (format.tile_bytes() * format.k_tiles())),
         }
-        Ok(())
+    }
+
+    /// Packs some strips into `out`, in place of what it holds.
+    fn pack_strips(&self, format: &PackFormat, strips: Range<usize>, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        if self.is_rounded(format) {
+            *out = self.round_and_pack(format, strips)?;
+            return Ok(());
+        }
+        let bytes = self.weights.stored_bytes();
+        let weights = match self.scales {
+            Some(scales) => Weights::Codes {
+                codes: self.codes()?,
+                scales: Floats::new(scales.stored_bytes(), scales.ty().dtype)?,
+                zeros: self.zeros.map(Literal::stored_bytes),
+            },
+            None => Weights::Elements { bytes, order: if self.transposed { ElementOrder::Columns } else { ElementOrder::Rows } },
+        };
+        let packer = Packer::new(*format, weights)?;
+        out.resize(strips.len() * packer.strip_bytes(), 0);
+        Ok(packer.pack(strips, out)?)
+    }
+
+    /// Rounds the floats of some strips to nearest, and packs their codes.
+    fn round_and_pack(&self, format: &PackFormat, strips: Range<usize>) -> anyhow::Result<Vec<u8>> {
+        let Some(CodeFormat { bits, symmetric, group }) = format.weight.codes() else { bail!("only codes are rounded") };
+        let grid = Grid { bits, group_size: group, asymmetric: !symmetric };
+        let floats = Floats::new(self.weights.stored_bytes(), self.dtype())?;
+        let (first, end) = (strips.start * TILE_N, (strips.end * TILE_N).min(self.n));
+        let n = end - first;
+        let data = self.columns(floats, first, n);
+        let rounded = Rtn.quantize(Matrix { k: self.k, n, data: &data }, grid, None)?;
+        let codes = Codes { bytes: &rounded.codes, width: CodeWidth::Byte, signed: symmetric };
+        let bits: Vec<u8> = rounded.scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+        let scales = Floats::new(&bits, DType::F16)?;
+        let weights = Weights::Codes { codes, scales, zeros: rounded.zeros.as_deref() };
+        Ok(Packer::new(PackFormat { n, ..*format }, weights)?.pack_all()?)
     }
 
     /// Columns `first..first + n` as `[k][n]`.
@@ -139,6 +159,26 @@ impl<'a> Source<'a> {
         });
         data
     }
+}
+
+/// Packs two matrices whose columns take turns by eights: strips of the gate and of the factor in turn, their halves exchanged.
+pub(super) fn pack_in_turn(gate: &Source<'_>, factor: &Source<'_>, all: &PackFormat, out: &mut dyn Write) -> anyhow::Result<()> {
+    let format = PackFormat { n: gate.n, ..*all };
+    let strip_bytes = format.tile_bytes() * format.k_tiles();
+    let at_once = gate.strips_at_once(&format);
+    let (mut gates, mut factors) = (Vec::new(), Vec::new());
+    let mut left = all.n_tiles();
+    for first in (0..format.n_tiles()).step_by(at_once) {
+        let strips = first..(first + at_once).min(format.n_tiles());
+        gate.pack_strips(&format, strips.clone(), &mut gates).context("the gate")?;
+        factor.pack_strips(&format, strips, &mut factors).context("the factor")?;
+        exchange_halves(&format, &mut gates, &mut factors)?;
+        for strip in gates.chunks_exact(strip_bytes).zip(factors.chunks_exact(strip_bytes)).flat_map(|(g, f)| [g, f]).take(left) {
+            out.write_all(strip)?;
+            left -= 1;
+        }
+    }
+    Ok(())
 }
 
 /// Strips at once: at least one, and whole groups where there are several.

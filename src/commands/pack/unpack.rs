@@ -3,6 +3,7 @@
 use super::{CHUNK_BYTES, Packed, described};
 use anyhow::Context;
 use icd_core::pack_format::{PackFormat, TILE_K, WeightFormat};
+use icd_core::problem::GATED_RUN;
 use icd_core::weights::{WeightFile, write_streamed};
 use icd_core::{DType, TensorType};
 use icd_quant::pack::Unpacker;
@@ -10,11 +11,31 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-/// One tensor of the restored file.
+/// One tensor of the restored file: of which part.
 enum Piece {
     Scales(usize),
     Zeros(usize),
     Weights(usize),
+}
+
+/// A part, and where its columns are.
+struct Part<'a> {
+    /// Of the part alone.
+    format: PackFormat,
+    /// Of the part, or of both parts of a gated product.
+    unpacker: Unpacker<'a>,
+    /// Columns that the part has in each turn of [`GATED_RUN`]s, if two take turns.
+    turn: Option<usize>,
+}
+
+impl Part<'_> {
+    /// Writes what is the part's own of whole rows, of which eight columns take `eight_bytes`.
+    fn write_own(&self, rows: &[u8], eight_bytes: usize, out: &mut dyn Write) -> std::io::Result<()> {
+        match self.turn {
+            None => out.write_all(rows),
+            Some(turn) => out.write_all(&rows.chunks(eight_bytes).skip(turn).step_by(2).flatten().copied().collect::<Vec<u8>>()),
+        }
+    }
 }
 
 /// Restores the matrices of `path`; returns the bytes of their tensors.
@@ -35,14 +56,19 @@ pub(super) fn unpack(path: &Path, out: &Path) -> anyhow::Result<usize> {
     Ok(listed.iter().filter_map(|(_, ty)| ty.bytes()).sum())
 }
 
-type Part<'a> = (PackFormat, Unpacker<'a>);
-
 fn parts<'a>(packed: &Packed, mut bytes: &'a [u8]) -> anyhow::Result<Vec<Part<'a>>> {
+    if packed.gated {
+        let both = |(turn, name): (usize, &super::PartName)| {
+            let format = PackFormat { n: name.n, ..packed.format };
+            Ok(Part { format, unpacker: Unpacker::new(packed.format, bytes)?, turn: Some(turn) })
+        };
+        return packed.parts.iter().enumerate().map(both).collect();
+    }
     let part = |name: &super::PartName| {
         let format = PackFormat { n: name.n, ..packed.format };
         let (own, rest) = bytes.split_at_checked(format.bytes()).with_context(|| format!("tensor '{}' is too short", packed.tensor))?;
         bytes = rest;
-        Ok((format, Unpacker::new(format, own)?))
+        Ok(Part { format, unpacker: Unpacker::new(format, own)?, turn: None })
     };
     packed.parts.iter().map(part).collect()
 }
@@ -51,20 +77,20 @@ fn parts<'a>(packed: &Packed, mut bytes: &'a [u8]) -> anyhow::Result<Vec<Part<'a
 fn tensors<'p>(packed: &'p Packed, parts: &[Part<'_>]) -> Vec<(&'p str, TensorType, Piece)> {
     let mut all = Vec::new();
     let each = || packed.parts.iter().zip(parts).enumerate();
-    for (i, (name, (format, _))) in each() {
+    for (i, (name, Part { format, .. })) in each() {
         if let Some(scales) = &name.scales {
             all.push((scales.as_str(), TensorType::new(format.float, [format.groups(), format.n]), Piece::Scales(i)));
         }
     }
-    for (i, (name, (format, unpacker))) in each() {
+    for (i, (name, Part { format, .. })) in each() {
         let (dtype, columns) = match format.weight {
-            WeightFormat::W4 { .. } => (DType::U8, unpacker.row_bytes()),
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => (DType::U8, format.n.div_ceil(2)),
             WeightFormat::W8 { dtype } => (dtype, format.n),
             WeightFormat::Dense => (format.float, format.n),
         };
         all.push((name.weights.as_str(), TensorType::new(dtype, [format.k, columns]), Piece::Weights(i)));
     }
-    for (i, (name, (format, _))) in each() {
+    for (i, (name, Part { format, .. })) in each() {
         if let Some(zeros) = &name.zeros {
             all.push((zeros.as_str(), TensorType::new(DType::U8, [format.groups(), format.n]), Piece::Zeros(i)));
         }
@@ -72,7 +98,8 @@ fn tensors<'p>(packed: &'p Packed, parts: &[Part<'_>]) -> Vec<(&'p str, TensorTy
     all
 }
 
-fn write_rows((format, unpacker): &Part<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+fn write_rows(part: &Part<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Part { format, unpacker, .. } = part;
     let at_once = (CHUNK_BYTES / (TILE_K * unpacker.row_bytes())).max(1);
     let mut buffer = vec![0; format.k.min(at_once * TILE_K) * unpacker.row_bytes()];
     for first in (0..format.k_tiles()).step_by(at_once) {
@@ -80,21 +107,23 @@ fn write_rows((format, unpacker): &Part<'_>, out: &mut dyn Write) -> anyhow::Res
         let rows = format.k.min(end * TILE_K) - first * TILE_K;
         let buffer = &mut buffer[..rows * unpacker.row_bytes()];
         unpacker.rows(first..end, buffer)?;
-        out.write_all(buffer)?;
+        part.write_own(buffer, GATED_RUN * unpacker.element_bits() / 8, out)?;
     }
     Ok(())
 }
 
-fn write_scales((format, unpacker): &Part<'_>, out: &mut dyn Write, is_zeros: bool) -> anyhow::Result<()> {
-    let at_once = (CHUNK_BYTES / (2 * format.n)).max(1);
+fn write_scales(part: &Part<'_>, out: &mut dyn Write, is_zeros: bool) -> anyhow::Result<()> {
+    let Part { format, unpacker, .. } = part;
+    let n = unpacker.format().n;
+    let at_once = (CHUNK_BYTES / (2 * n)).max(1);
     for first in (0..format.groups()).step_by(at_once) {
         let groups = first..(first + at_once).min(format.groups());
-        let mut scales = vec![0u16; groups.len() * format.n];
+        let mut scales = vec![0u16; groups.len() * n];
         let mut zeros = format.has_zeros().then(|| vec![0u8; scales.len()]);
         unpacker.scales(groups, &mut scales, zeros.as_deref_mut())?;
         match zeros {
-            Some(zeros) if is_zeros => out.write_all(&zeros)?,
-            _ => out.write_all(&scales.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>())?,
+            Some(zeros) if is_zeros => part.write_own(&zeros, GATED_RUN, out)?,
+            _ => part.write_own(&scales.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>(), 2 * GATED_RUN, out)?,
         }
     }
     Ok(())

@@ -96,11 +96,11 @@ impl<'a> Problem<'a> {
             }
             OpKind::QuantizedDot(q) => (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], Some(q.clone())),
             OpKind::PackedDot(format) => {
-                let codes = match format.weight {
-                    WeightFormat::W4 { symmetric, group } => Some(QuantizedDot { bits: 4, group_size: group, zeros: !symmetric }),
-                    WeightFormat::Dense => None,
-                    WeightFormat::W8 { .. } => return Err(no("a product of 8-bit packed weights")),
-                };
+                if let WeightFormat::W8 { .. } = format.weight {
+                    return Err(no("a product of 8-bit packed weights"));
+                }
+                let codes = format.weight.codes();
+                let codes = codes.map(|c| QuantizedDot { bits: c.bits, group_size: c.group, zeros: !c.symmetric });
                 (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], codes)
             }
             _ => return Err(no("not a product")),

@@ -6,7 +6,7 @@ use crate::nvptx::{
     gemm_epilogue::SumTile,
 };
 use icd_core::{
-    pack_format::{KOrder, PackFormat, TILE_K, TILE_N},
+    pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
     problem::GemmProblem,
 };
 
@@ -71,7 +71,8 @@ impl Tile {
         format!("t{n_tiles}r{m_frags}w{warps_n}x{warps_k}s{stages}b{blocks}{}", if x_ring { "x" } else { "" })
     }
     pub(super) fn min_blocks(self, format: &PackFormat, arch: icd_core::arch::Arch) -> u32 {
-        let is_register_hungry = format.has_zeros() && self.n_tiles / self.warps_n * self.m_frags >= 6;
+        let is_split = matches!(format.weight, WeightFormat::W3 { .. }) && self.consumers() >= 256;
+        let is_register_hungry = (format.has_zeros() || is_split) && self.n_tiles / self.warps_n * self.m_frags >= 6;
         if is_register_hungry { 1 } else { (arch.shared_bytes_per_sm() / (self.shared_bytes(format) + 1024)).clamp(1, 2) }
     }
 }

@@ -140,7 +140,7 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let matrix = outputs * TILE_K as f64 / 4096.0 * f64::from(tile.pieces);
     let (beside, stage) = match format.weight {
         _ if problem.act.bytes() == 1 => (f64::from(tile.x_bytes() / CLUSTER + tile.weight_bytes(format)) / fitted::BYTES_A_CYCLE, 0.0),
-        WeightFormat::W4 { .. } | WeightFormat::W8 { .. } => {
+        WeightFormat::W3 { .. } | WeightFormat::W4 { .. } | WeightFormat::W8 { .. } => {
             (f64::from(tile.blocks * tile.groups * STEPS) * fitted::FRAGMENT_CYCLES, fitted::STAGE_CYCLES)
         }
         WeightFormat::Dense => (0.0, fitted::STAGE_CYCLES),

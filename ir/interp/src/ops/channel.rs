@@ -8,7 +8,7 @@ use crate::tensor::{Draft, Tensor};
 use half::{bf16, f16};
 use icd_core::DType;
 use icd_core::graph::{ChannelMap, QuantizedDot};
-use icd_core::pack_format::{PackFormat, W4_MIDDLE, WeightFormat};
+use icd_core::pack_format::{CodeFormat, PackFormat, WeightFormat};
 
 /// Applies a channel map along `axis`, or its inverse.
 pub(crate) fn channel_map(memory: &Memory, args: &Args<'_>, axis: usize, map: &ChannelMap, inverse: bool) -> Outcome<Tensor> {
@@ -145,15 +145,14 @@ pub(crate) fn packed_dot(memory: &Memory, args: &Args<'_>, format: &PackFormat) 
     let mut w = vec![0.0; k * n];
     for row in 0..k {
         for column in 0..n {
-            let (at, shift) = format.element_at(column, row);
             w[row * n + column] = match format.weight {
-                WeightFormat::Dense => half_at(at)?,
+                WeightFormat::Dense => half_at(format.element_at(column, row).0)?,
                 WeightFormat::W8 { .. } => return invalid("8-bit packed weights have no scales of their own"),
-                WeightFormat::W4 { symmetric, .. } => {
-                    let code = (byte_at(at)? >> shift) & 15;
+                WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
+                    let Some(code) = format.code(bytes, column, row) else { return invalid("a place leaves the packed weights") };
                     let zero = match format.zero_at(column, row) {
-                        Some(z) if !symmetric => byte_at(z)?,
-                        _ => W4_MIDDLE,
+                        Some(z) => byte_at(z)?,
+                        None => format.weight.codes().map_or(0, CodeFormat::middle),
                     };
                     (f64::from(code) - f64::from(zero)) * half_at(format.scale_at(column, row))?
                 }

@@ -3,12 +3,12 @@
 use super::{
     PackError,
     source::{CodeWidth, Codes, ElementOrder, Floats, Weights},
-    tile::{self, MIDDLE, Words},
+    tile::{self, NIBBLE_BYTES, Words, spread},
 };
 use half::{bf16, f16};
 use icd_core::{
     DType,
-    pack_format::{PackFormat, TILE_K, TILE_N, WeightFormat},
+    pack_format::{CodeFormat, PackFormat, TILE_K, TILE_N, WeightFormat},
 };
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -40,7 +40,7 @@ impl<'a> Packer<'a> {
         let size = format.n.saturating_mul(format.k);
         let mut places = Vec::new();
         match (&weights, format.weight) {
-            (Weights::W4 { codes, scales, zeros }, WeightFormat::W4 { symmetric, .. }) => {
+            (Weights::Codes { codes, scales, zeros }, WeightFormat::W3 { symmetric, .. } | WeightFormat::W4 { symmetric, .. }) => {
                 super::length("codes", codes.bytes.len(), codes.row_bytes(format.n) * format.k)?;
                 super::length("scales", scales.len(), format.groups() * format.n)?;
                 super::length("zeros", zeros.map_or(0, <[u8]>::len), if symmetric { 0 } else { scales.len() })?;
@@ -80,7 +80,7 @@ impl<'a> Packer<'a> {
     /// Packs some strips, one after the other, into `out`, of which every byte is written.
     ///
     /// # Errors
-    /// Strips that are not there, a wrong length of `out`; a code over 15, a zero point over 127, a scale that the format's float type cannot
+    /// Strips that are not there, a wrong length of `out`; a code of too many bits, a zero point over 127, a scale that the format's float type cannot
     /// hold: the first in the order of groups of strips.
     pub fn pack(&self, strips: Range<usize>, out: &mut [u8]) -> Result<(), PackError> {
         let Range { start, end } = strips;
@@ -117,7 +117,7 @@ impl WithSimd for Group<'_, '_, '_> {
     fn with_simd<S: Simd>(self, _: S) -> Self::Output {
         let Group { packer, first, out } = self;
         match packer.weights {
-            Weights::W4 { codes, scales, zeros } => packer.pack_codes(codes, scales, zeros, first, out),
+            Weights::Codes { codes, scales, zeros } => packer.pack_codes(codes, scales, zeros, first, out),
             Weights::Elements { bytes, order } => {
                 let strips = out.chunks_exact_mut(packer.strip_bytes());
                 strips.enumerate().for_each(|(s, out)| packer.pack_elements(bytes, order, first + s, out));
@@ -138,19 +138,27 @@ impl Packer<'_> {
         out: &mut [u8],
     ) -> Result<(), PackError> {
         let format = &self.format;
+        let Some(code) = format.weight.codes() else { return Err(PackError::Kind("these weights")) };
         let count = out.len() / self.strip_bytes();
-        let flip = codes.flip();
+        let (kept, flip) = codes.masks(code);
         let mut rows = [[0; ROW_BYTES]; TILE_K];
-        let mut words: Words = [MIDDLE; TILE_K];
+        let mut words: Words = [0; TILE_K];
         for k_tile in 0..format.k_tiles() {
-            self.load_rows(codes, first, count, k_tile * TILE_K, &mut rows)?;
+            self.load_rows(codes, code, first, count, k_tile * TILE_K, &mut rows)?;
             for (s, strip) in out.chunks_exact_mut(self.strip_bytes()).enumerate() {
                 for (word, k) in words.iter_mut().zip(self.order) {
-                    *word = rows[k % TILE_K].as_chunks().0.get(s).map_or(MIDDLE, |bytes| u64::from_le_bytes(*bytes) ^ flip);
+                    *word = rows[k % TILE_K].as_chunks().0.get(s).map_or(0, |bytes| u64::from_le_bytes(*bytes) & kept ^ flip);
                 }
                 let tile = &mut strip[k_tile * format.tile_bytes()..][..format.tile_bytes()];
-                tile::pack(&words, &mut tile[..format.code_bytes()]);
-                self.pack_scales(scales, zeros, first + s, k_tile * TILE_K, &mut tile[format.code_bytes()..])?;
+                let (packed, rest) = tile.split_at_mut(format.code_bytes());
+                if code.bits == 3 {
+                    let mut fields = [0; NIBBLE_BYTES];
+                    tile::pack(&words, &mut fields);
+                    tile::split_planes(&fields, packed);
+                } else {
+                    tile::pack(&words, packed);
+                }
+                self.pack_scales(scales, zeros, first + s, k_tile * TILE_K, rest)?;
             }
         }
         Ok(())
@@ -162,6 +170,7 @@ impl Packer<'_> {
     fn load_rows(
         &self,
         codes: Codes<'_>,
+        code: CodeFormat,
         first: usize,
         count: usize,
         k0: usize,
@@ -172,20 +181,20 @@ impl Packer<'_> {
         let given = codes.bytes[k0 * row_bytes..][..present * row_bytes].chunks_exact(row_bytes);
         let is_whole = count == STRIPS && (first + STRIPS) * TILE_N <= self.format.n;
         for (k, (given, row)) in given.zip(rows.iter_mut()).enumerate() {
-            if is_whole && codes.width == CodeWidth::Nibble {
+            if is_whole && code.bits == 4 && codes.width == CodeWidth::Nibble {
                 row.copy_from_slice(&given[first * TILE_N / 2..][..ROW_BYTES]);
                 continue;
             }
             for (s, word) in row.as_chunks_mut().0.iter_mut().take(count).enumerate() {
                 let (at, columns) = ((first + s) * TILE_N, self.columns(first + s));
-                let Some(found) = codes.word(given, at, columns) else {
-                    let (n, code) = codes.misfit(given, at, columns).unwrap_or_default();
-                    return Err(PackError::Code { code, k: k0 + k, n });
+                let Some(found) = codes.word(code, given, at, columns) else {
+                    let (n, found) = codes.misfit(code, given, at, columns).unwrap_or_default();
+                    return Err(PackError::Code { code: found, bits: code.bits, k: k0 + k, n });
                 };
                 *word = found.to_le_bytes();
             }
         }
-        rows[present..].as_flattened_mut().fill((MIDDLE ^ codes.flip()) as u8);
+        rows[present..].as_flattened_mut().fill(spread(codes.zero(code)) as u8);
         Ok(())
     }
 
@@ -193,7 +202,7 @@ impl Packer<'_> {
     #[inline(always)]
     fn pack_scales(&self, scales: Floats<'_>, zeros: Option<&[u8]>, strip: usize, k0: usize, out: &mut [u8]) -> Result<(), PackError> {
         let format = &self.format;
-        let WeightFormat::W4 { group, .. } = format.weight else { return Err(PackError::Kind("these weights")) };
+        let Some(CodeFormat { group, .. }) = format.weight.codes() else { return Err(PackError::Kind("these weights")) };
         let (rows, columns, n0) = (format.groups_per_tile(), self.columns(strip), strip * TILE_N);
         let (scale_bytes, zero_bytes) = out.split_at_mut(rows * TILE_N * 2);
         zero_bytes.fill(0);

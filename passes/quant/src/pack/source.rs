@@ -1,8 +1,9 @@
 //! Weights before packing: where their bytes are and what they mean.
 
 use super::PackError;
+use super::tile::spread;
 use half::{bf16, f16};
-use icd_core::DType;
+use icd_core::{DType, pack_format::CodeFormat};
 
 /// Floating-point numbers in memory, little-endian, at any alignment.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +59,14 @@ pub enum CodeWidth {
     Nibble,
 }
 
-/// Four-bit codes `[k][n]`.
+/// Codes `[k][n]` of 3 or 4 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Codes<'a> {
     /// Row after row.
     pub bytes: &'a [u8],
     /// Codes a byte.
     pub width: CodeWidth,
-    /// Two's complement -8..8, which is stored as code + 8; else 0..16.
+    /// Two's complement, -8..8 or -4..4, which is stored as code + 8 or + 4; else 0..16 or 0..8.
     pub signed: bool,
 }
 
@@ -78,39 +79,65 @@ impl Codes<'_> {
         }
     }
 
-    /// What turns the codes of a word into stored ones.
-    pub(super) fn flip(&self) -> u64 {
-        if self.signed { super::tile::MIDDLE } else { 0 }
+    /// The bits that are kept of the codes of a word, and those that are flipped then, for stored ones.
+    pub(super) fn masks(&self, format: CodeFormat) -> (u64, u64) {
+        (spread(format.largest()), if self.signed { spread(format.middle()) } else { 0 })
+    }
+
+    /// What is added to a code, as a byte, to make it a stored one.
+    fn bias(&self, format: CodeFormat) -> u8 {
+        if self.signed { format.middle() } else { 0 }
+    }
+
+    /// A code of value zero before it is stored.
+    pub(super) fn zero(&self, format: CodeFormat) -> u8 {
+        format.middle() - self.bias(format)
     }
 
     /// Puts `columns` codes of a row, at most 16, from column `at` into a word, as they are; the rest of it are codes of value zero. `None`: a
-    /// code does not fit four bits.
+    /// code has too many bits.
     #[inline(always)]
-    pub(super) fn word(&self, row: &[u8], at: usize, columns: usize) -> Option<u64> {
+    pub(super) fn word(&self, format: CodeFormat, row: &[u8], at: usize, columns: usize) -> Option<u64> {
+        let valid = if columns < 16 { (1 << (4 * columns)) - 1 } else { u64::MAX };
         let (word, fits) = match self.width {
             CodeWidth::Nibble => {
                 let mut bytes = [0; 8];
                 let count = columns.div_ceil(2);
                 bytes[..count].copy_from_slice(&row[at / 2..][..count]);
-                (u64::from_le_bytes(bytes), true)
+                let word = u64::from_le_bytes(bytes);
+                (word, self.misfits(format, word & valid) == 0)
             }
             CodeWidth::Byte => {
                 let mut bytes = [0; 16];
                 bytes[..columns].copy_from_slice(&row[at..][..columns]);
-                let bias = if self.signed { 8 } else { 0 };
-                let seen = bytes.iter().fold(0, |seen, b| seen | b.wrapping_add(bias));
+                let seen = bytes.iter().fold(0, |seen, b| seen | b.wrapping_add(self.bias(format)));
                 let [low, high] = [0, 8].map(|i| nibbles(std::array::from_fn(|j| bytes[i + j])));
-                (low | high << 32, seen < 16)
+                (low | high << 32, seen <= format.largest())
             }
         };
-        let valid = if columns < 16 { (1 << (4 * columns)) - 1 } else { u64::MAX };
-        fits.then_some(word & valid | (super::tile::MIDDLE ^ self.flip()) & !valid)
+        fits.then_some(word & valid | spread(self.zero(format)) & !valid)
     }
 
-    /// The first code of a row, from column `at`, that does not fit four bits.
-    pub(super) fn misfit(&self, row: &[u8], at: usize, columns: usize) -> Option<(usize, u8)> {
-        let bias = if self.signed { 8 } else { 0 };
-        (at..at + columns).map(|n| (n, row[n])).find(|(_, code)| code.wrapping_add(bias) > 15)
+    /// Not zero: a 4-bit field of a word has too many bits.
+    #[inline(always)]
+    pub(super) fn misfits(&self, format: CodeFormat, word: u64) -> u64 {
+        match (format.bits, self.signed) {
+            (3, false) => word & spread(8),
+            (3, true) => (word ^ word << 1) & spread(8),
+            _ => 0,
+        }
+    }
+
+    /// The first code of a row, from column `at`, that has too many bits.
+    pub(super) fn misfit(&self, format: CodeFormat, row: &[u8], at: usize, columns: usize) -> Option<(usize, u8)> {
+        let code = |n: usize| match self.width {
+            CodeWidth::Byte => row[n],
+            CodeWidth::Nibble => {
+                let field = row[n / 2] >> (4 * (n & 1)) & 15;
+                if self.signed { (field ^ 8).wrapping_sub(8) } else { field }
+            }
+        };
+        (at..at + columns).map(|n| (n, code(n))).find(|(_, code)| code.wrapping_add(self.bias(format)) > format.largest())
     }
 }
 
@@ -135,8 +162,8 @@ pub enum ElementOrder {
 /// A matrix `W[k][n]` to be packed.
 #[derive(Clone, Copy, Debug)]
 pub enum Weights<'a> {
-    /// Four-bit codes with scales `[k/group][n]` and, when asymmetric, zero points of the same shape, one a byte, at most 127.
-    W4 {
+    /// Codes with scales `[k/group][n]` and, when asymmetric, zero points of the same shape, one a byte, at most 127.
+    Codes {
         /// The codes.
         codes: Codes<'a>,
         /// Rounded to the format's float type.

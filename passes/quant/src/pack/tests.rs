@@ -16,9 +16,14 @@ fn w4(n: usize, k: usize, group: usize, symmetric: bool, k_order: KOrder) -> Pac
     PackFormat::new(n, k, WeightFormat::W4 { symmetric, group }, DType::F16, k_order).unwrap()
 }
 
+fn w3(n: usize, k: usize, group: usize, symmetric: bool, k_order: KOrder) -> PackFormat {
+    PackFormat { weight: WeightFormat::W3 { symmetric, group }, ..w4(n, k, group, symmetric, k_order) }
+}
+
 fn matrix(format: &PackFormat, seed: u64) -> (Vec<u8>, Vec<f32>, Option<Vec<u8>>) {
     let mut r = Random(seed);
-    let codes = (0..format.n * format.k).map(|_| (r.next() >> 9) as u8 & 15).collect();
+    let largest = format.weight.codes().unwrap().largest();
+    let codes = (0..format.n * format.k).map(|_| (r.next() >> 9) as u8 & largest).collect();
     let scales: Vec<f32> = (0..format.groups() * format.n).map(|_| f16::from_f32((r.next() >> 40) as f32 / 1e7).to_f32()).collect();
     let zeros = format.has_zeros().then(|| scales.iter().map(|_| (r.next() >> 20) as u8 & 127).collect());
     (codes, scales, zeros)
@@ -30,10 +35,11 @@ fn unpacking_is_the_exact_inverse_for_ragged_matrices() {
         for group in [32, 64, 128, 1024] {
             for symmetric in [true, false] {
                 for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
-                    let format = w4(n, k, group, symmetric, k_order);
-                    let (codes, scales, zeros) = matrix(&format, (n * 7 + k + group) as u64);
-                    let packed = pack_w4(&format, &codes, &scales, zeros.as_deref()).unwrap();
-                    assert_eq!(unpack_w4(&format, &packed).unwrap(), UnpackedW4 { codes, scales, zeros });
+                    for format in [w4(n, k, group, symmetric, k_order), w3(n, k, group, symmetric, k_order)] {
+                        let (codes, scales, zeros) = matrix(&format, (n * 7 + k + group) as u64);
+                        let packed = pack_codes(&format, &codes, &scales, zeros.as_deref()).unwrap();
+                        assert_eq!(unpack_codes(&format, &packed).unwrap(), UnpackedCodes { codes, scales, zeros });
+                    }
                 }
             }
         }
@@ -60,8 +66,8 @@ fn matrices_concatenate_by_bytes() {
     let beside = |x: &[u8], y: &[u8]| x.chunks(32).zip(y.chunks(48)).flat_map(|(p, q)| [p, q].concat()).collect::<Vec<u8>>();
     let scales: Vec<f32> = sa.chunks(32).zip(sb.chunks(48)).flat_map(|(p, q)| [p, q].concat()).collect();
     let zeros = beside(za.as_ref().unwrap(), zb.as_ref().unwrap());
-    let joined = pack_w4(&both, &beside(&ca, &cb), &scales, Some(&zeros)).unwrap();
-    assert_eq!(joined, [pack_w4(&a, &ca, &sa, za.as_deref()).unwrap(), pack_w4(&b, &cb, &sb, zb.as_deref()).unwrap()].concat());
+    let joined = pack_codes(&both, &beside(&ca, &cb), &scales, Some(&zeros)).unwrap();
+    assert_eq!(joined, [pack_codes(&a, &ca, &sa, za.as_deref()).unwrap(), pack_codes(&b, &cb, &sb, zb.as_deref()).unwrap()].concat());
 }
 
 #[test]
@@ -70,7 +76,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
     let (codes, scales, _) = matrix(&format, 11);
     let pack = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| pack_w4(&format, &codes, &scales, None).unwrap())
+        pool.install(|| pack_codes(&format, &codes, &scales, None).unwrap())
     };
     assert_eq!(pack(1), pack(7));
 }
@@ -79,7 +85,7 @@ fn bytes_do_not_depend_on_the_number_of_threads() {
 fn padding_has_scale_zero() {
     let format = w4(3, 130, 32, true, KOrder::Lane16);
     let (codes, scales, _) = matrix(&format, 5);
-    let packed = pack_w4(&format, &codes, &scales.iter().map(|s| s + 1.0).collect::<Vec<_>>(), None).unwrap();
+    let packed = pack_codes(&format, &codes, &scales.iter().map(|s| s + 1.0).collect::<Vec<_>>(), None).unwrap();
     for (n, k, padded) in [(0, 0, false), (2, 129, false), (3, 0, true), (0, 160, true), (15, 255, true)] {
         let at = format.scale_at(n, k);
         assert_eq!(packed[at..at + 2] == [0, 0], padded, "n {n} k {k}");
@@ -89,12 +95,12 @@ fn padding_has_scale_zero() {
 #[test]
 fn bad_input_is_diagnosed() {
     let format = w4(2, 2, 32, true, KOrder::Natural);
-    assert_eq!(pack_w4(&format, &[0, 1, 16, 3], &[1.0, 1.0], None), Err(PackError::Code { code: 16, k: 1, n: 0 }));
-    assert!(matches!(pack_w4(&format, &[0; 3], &[1.0, 1.0], None), Err(PackError::Length { what: "codes", .. })));
-    assert!(matches!(pack_w4(&format, &[0; 4], &[1.0, 1.0], Some(&[1, 1])), Err(PackError::Length { what: "zeros", .. })));
-    assert!(matches!(pack_w4(&format, &[0; 4], &[1.0, 1e6], None), Err(PackError::Scale { n: 1, .. })));
-    assert!(matches!(pack_w4(&format, &[0; 4], &[f32::NAN, 1.0], None), Err(PackError::Scale { n: 0, .. })));
-    assert!(matches!(unpack_w4(&format, &[0; 7]), Err(PackError::Length { .. })));
+    assert_eq!(pack_codes(&format, &[0, 1, 16, 3], &[1.0, 1.0], None), Err(PackError::Code { code: 16, bits: 4, k: 1, n: 0 }));
+    assert!(matches!(pack_codes(&format, &[0; 3], &[1.0, 1.0], None), Err(PackError::Length { what: "codes", .. })));
+    assert!(matches!(pack_codes(&format, &[0; 4], &[1.0, 1.0], Some(&[1, 1])), Err(PackError::Length { what: "zeros", .. })));
+    assert!(matches!(pack_codes(&format, &[0; 4], &[1.0, 1e6], None), Err(PackError::Scale { n: 1, .. })));
+    assert!(matches!(pack_codes(&format, &[0; 4], &[f32::NAN, 1.0], None), Err(PackError::Scale { n: 0, .. })));
+    assert!(matches!(unpack_codes(&format, &[0; 7]), Err(PackError::Length { .. })));
     assert_eq!(pack_dense(&format, &[0; 4]), Err(PackError::Kind("pack_dense")));
     let hostile = PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural };
     assert!(pack_dense(&hostile, &[]).is_err());
@@ -125,14 +131,15 @@ fn nibbles(codes: &[u8], n: usize) -> Vec<u8> {
 fn codes_lie_where_the_format_says() {
     for (n, k) in [(16, 128), (17, 129), (300, 140), (31, 1)] {
         for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
-            let format = w4(n, k, 32, false, k_order);
-            let (codes, scales, zeros) = matrix(&format, (n + 13 * k) as u64);
-            let packed = pack_w4(&format, &codes, &scales, zeros.as_deref()).unwrap();
-            for i in 0..format.n_tiles() * TILE_N * format.k_tiles() * TILE_K {
-                let (at_n, at_k) = (i % (format.n_tiles() * TILE_N), i / (format.n_tiles() * TILE_N));
-                let (at, shift) = format.element_at(at_n, at_k);
-                let expected = if at_n < n && at_k < k { codes[at_k * n + at_n] } else { 8 };
-                assert_eq!(packed[at] >> shift & 15, expected, "{n} x {k}, n {at_n} k {at_k} {k_order:?}");
+            for format in [w4(n, k, 32, false, k_order), w3(n, k, 32, false, k_order)] {
+                let (codes, scales, zeros) = matrix(&format, (n + 13 * k) as u64);
+                let packed = pack_codes(&format, &codes, &scales, zeros.as_deref()).unwrap();
+                for i in 0..format.n_tiles() * TILE_N * format.k_tiles() * TILE_K {
+                    let (at_n, at_k) = (i % (format.n_tiles() * TILE_N), i / (format.n_tiles() * TILE_N));
+                    let middle = format.weight.codes().unwrap().middle();
+                    let expected = if at_n < n && at_k < k { codes[at_k * n + at_n] } else { middle };
+                    assert_eq!(format.code(&packed, at_n, at_k), Some(expected), "{n} x {k}, n {at_n} k {at_k} {format:?}");
+                }
             }
         }
     }
@@ -141,19 +148,21 @@ fn codes_lie_where_the_format_says() {
 #[test]
 fn every_way_to_give_codes_packs_the_same() {
     for (n, k) in [(1, 3), (15, 128), (40, 300), (257, 129), (512, 64)] {
-        let format = w4(n, k, 64, true, KOrder::Lane16);
-        let (codes, scales, _) = matrix(&format, (n * k) as u64);
-        let expected = pack_w4(&format, &codes, &scales, None).unwrap();
-        let signed: Vec<u8> = codes.iter().map(|c| c.wrapping_sub(8)).collect();
-        let pairs = nibbles(&codes, n);
-        let signed_pairs: Vec<u8> = nibbles(&signed.iter().map(|c| c & 15).collect::<Vec<_>>(), n);
-        let half_scales: Vec<u8> = scales.iter().flat_map(|s| f16::from_f32(*s).to_le_bytes()).collect();
-        for (bytes, width, signed) in
-            [(&signed, CodeWidth::Byte, true), (&pairs, CodeWidth::Nibble, false), (&signed_pairs, CodeWidth::Nibble, true)]
-        {
-            let scales = Floats::new(&half_scales, DType::F16).unwrap();
-            let weights = Weights::W4 { codes: Codes { bytes, width, signed }, scales, zeros: None };
-            assert_eq!(Packer::new(format, weights).unwrap().pack_all().unwrap(), expected, "{n} x {k} {width:?} {signed}");
+        for format in [w4(n, k, 64, true, KOrder::Lane16), w3(n, k, 64, true, KOrder::Lane16)] {
+            let middle = format.weight.codes().unwrap().middle();
+            let (codes, scales, _) = matrix(&format, (n * k) as u64);
+            let expected = pack_codes(&format, &codes, &scales, None).unwrap();
+            let signed: Vec<u8> = codes.iter().map(|c| c.wrapping_sub(middle)).collect();
+            let pairs = nibbles(&codes, n);
+            let signed_pairs: Vec<u8> = nibbles(&signed.iter().map(|c| c & 15).collect::<Vec<_>>(), n);
+            let half_scales: Vec<u8> = scales.iter().flat_map(|s| f16::from_f32(*s).to_le_bytes()).collect();
+            for (bytes, width, signed) in
+                [(&signed, CodeWidth::Byte, true), (&pairs, CodeWidth::Nibble, false), (&signed_pairs, CodeWidth::Nibble, true)]
+            {
+                let scales = Floats::new(&half_scales, DType::F16).unwrap();
+                let weights = Weights::Codes { codes: Codes { bytes, width, signed }, scales, zeros: None };
+                assert_eq!(Packer::new(format, weights).unwrap().pack_all().unwrap(), expected, "{n} x {k} {width:?} {signed}");
+            }
         }
     }
 }
@@ -165,7 +174,7 @@ fn strips_and_rows_may_be_taken_in_any_parts() {
     let pairs = nibbles(&codes, format.n);
     let scales = Floats::new(bytemuck::cast_slice(&scales), DType::F32).unwrap();
     let given = Codes { bytes: &pairs, width: CodeWidth::Nibble, signed: false };
-    let packer = Packer::new(format, Weights::W4 { codes: given, scales, zeros: zeros.as_deref() }).unwrap();
+    let packer = Packer::new(format, Weights::Codes { codes: given, scales, zeros: zeros.as_deref() }).unwrap();
     let whole = packer.pack_all().unwrap();
     for at_once in [1, 3, 16, 24] {
         let mut parts = vec![0xaa; whole.len()];
@@ -199,14 +208,14 @@ fn the_first_bad_value_is_named_for_any_number_of_threads() {
     codes[9 * 2000 + 1000] = 16;
     for threads in [1, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let refused = pool.install(|| pack_w4(&format, &codes, &scales, zeros.as_deref()));
-        assert_eq!(refused, Err(PackError::Code { code: 16, k: 9, n: 1000 }));
-        let refused = pool.install(|| pack_w4(&format, &good, &scales, Some(&bad_zeros)));
+        let refused = pool.install(|| pack_codes(&format, &codes, &scales, zeros.as_deref()));
+        assert_eq!(refused, Err(PackError::Code { code: 16, bits: 4, k: 9, n: 1000 }));
+        let refused = pool.install(|| pack_codes(&format, &good, &scales, Some(&bad_zeros)));
         assert_eq!(refused, Err(PackError::Zero { zero: 128, group: 1, n: 700 }));
     }
     let scales = Floats::new(&[0, 0x7c, 0, 0], DType::F16).unwrap();
     let given = Codes { bytes: &[0x80], width: CodeWidth::Nibble, signed: false };
-    let packer = Packer::new(w4(2, 1, 128, true, KOrder::Lane16), Weights::W4 { codes: given, scales, zeros: None }).unwrap();
+    let packer = Packer::new(w4(2, 1, 128, true, KOrder::Lane16), Weights::Codes { codes: given, scales, zeros: None }).unwrap();
     assert!(matches!(packer.pack_all(), Err(PackError::Scale { n: 0, .. })));
     assert!(Floats::new(&[0; 3], DType::F16).is_err() && Floats::new(&[0; 8], DType::F64).is_err());
 }
@@ -218,4 +227,76 @@ fn eight_bit_elements_pack_the_same_from_both_orientations() {
     let columns: Vec<u8> = (0..33 * 200).map(|i| rows[i % 200 * 33 + i / 200]).collect();
     let packer = Packer::new(format, Weights::Elements { bytes: &columns, order: ElementOrder::Columns }).unwrap();
     assert_eq!(packer.pack_all().unwrap(), pack_w8(&format, &rows).unwrap());
+}
+
+#[test]
+fn three_bit_codes_of_more_bits_are_named_however_they_are_given() {
+    let format = w3(40, 3, 128, true, KOrder::Natural);
+    for (width, signed, good, bad, named) in [
+        (CodeWidth::Byte, false, 7u8, 8u8, 8u8),
+        (CodeWidth::Byte, true, 0xfc, 4, 4),
+        (CodeWidth::Nibble, false, 7, 9, 9),
+        (CodeWidth::Nibble, true, 0xc, 0xb, 0xfb),
+    ] {
+        let pack = |at_fault: u8| {
+            let mut codes = vec![good; 40 * 3];
+            codes[40 + 37] = at_fault;
+            let bytes = if width == CodeWidth::Nibble { nibbles(&codes, 40) } else { codes };
+            let scales = Floats::new(&[0; 80], DType::F16).unwrap();
+            Packer::new(format, Weights::Codes { codes: Codes { bytes: &bytes, width, signed }, scales, zeros: None }).unwrap().pack_all()
+        };
+        assert!(pack(good).is_ok(), "{width:?} {signed}");
+        assert_eq!(pack(bad), Err(PackError::Code { code: named, bits: 3, k: 1, n: 37 }), "{width:?} {signed}");
+    }
+}
+
+/// Rows of two matrices, eight columns of each in turn.
+fn in_turn<T: Copy>(gate: &[T], factor: &[T], n: usize) -> Vec<T> {
+    let rows = gate.chunks(n).zip(factor.chunks(n));
+    rows.flat_map(|(g, f)| g.chunks(8).zip(f.chunks(8)).flat_map(|(g, f)| [g, f].concat()).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn halves_exchanged_are_the_packing_of_columns_in_turn() {
+    for n in [8, 16, 40] {
+        for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
+            for weight in [
+                WeightFormat::W4 { symmetric: false, group: 32 },
+                WeightFormat::W3 { symmetric: false, group: 64 },
+                WeightFormat::Dense,
+                WeightFormat::W8 { dtype: DType::I8 },
+            ] {
+                let one = PackFormat::new(n, 200, weight, DType::F16, k_order).unwrap();
+                let both = PackFormat { n: 2 * n, ..one };
+                let mut r = Random(n as u64 + 1);
+                let (mut gate, mut factor, expected) = if weight.codes().is_some() {
+                    let ((gc, gs, gz), (fc, fs, fz)) = (matrix(&one, 5 + n as u64), matrix(&one, 6));
+                    let (gz, fz) = (gz.unwrap(), fz.unwrap());
+                    let zeros = in_turn(&gz, &fz, n);
+                    let expected = pack_codes(&both, &in_turn(&gc, &fc, n), &in_turn(&gs, &fs, n), Some(&zeros));
+                    (pack_codes(&one, &gc, &gs, Some(&gz)).unwrap(), pack_codes(&one, &fc, &fs, Some(&fz)).unwrap(), expected.unwrap())
+                } else {
+                    let width = one.code_bytes() / 2048;
+                    let mut elements =
+                        || (0..n * 200).map(|_| r.next() as u16 & if width == 1 { 255 } else { u16::MAX }).collect::<Vec<_>>();
+                    let (g, f) = (elements(), elements());
+                    let pack = |format: &PackFormat, values: &[u16]| match weight {
+                        WeightFormat::Dense => pack_dense(format, values).unwrap(),
+                        _ => pack_w8(format, &values.iter().map(|v| *v as u8).collect::<Vec<_>>()).unwrap(),
+                    };
+                    (pack(&one, &g), pack(&one, &f), pack(&both, &in_turn(&g, &f, n)))
+                };
+                let before = (gate.clone(), factor.clone());
+                exchange_halves(&one, &mut gate, &mut factor).unwrap();
+                let strip = one.k_tiles() * one.tile_bytes();
+                let strips: Vec<u8> = gate.chunks(strip).zip(factor.chunks(strip)).flat_map(|(g, f)| [g, f].concat()).collect();
+                assert!(strips[..expected.len()] == expected, "{both:?}");
+                exchange_halves(&one, &mut gate, &mut factor).unwrap();
+                assert!((gate, factor) == before);
+            }
+        }
+    }
+    let format = w4(16, 128, 128, true, KOrder::Natural);
+    assert!(matches!(exchange_halves(&format, &mut [0; 1056], &mut [0; 1055]), Err(PackError::Length { .. })));
+    assert!(matches!(exchange_halves(&format, &mut [0; 5], &mut [0; 5]), Err(PackError::Length { .. })));
 }

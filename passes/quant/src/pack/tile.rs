@@ -1,4 +1,4 @@
-//! The 4-bit codes of one tile between row order and packed order.
+//! The codes of one tile between row order and packed order: 4-bit fields first, which of 3-bit codes become two planes.
 //!
 //! Packing permutes the 11 bits that number a nibble of the tile. A row of 16 codes is a word of 64 bits; the words of a tile are first put in
 //! the order of [`slot`], so that what is left is, for each half of the tile, eight independent transpositions of 8×8 bytes side by side:
@@ -13,13 +13,18 @@
 //! The eight `g` of a word lie beside each other in both orders, so vector instructions take them at once. Steps are written out one by one:
 //! as loops over rows they would be turned into gathers.
 
-use icd_core::pack_format::{KOrder, TILE_K};
+use icd_core::pack_format::{HIGH_BITS_AT, KOrder, TILE_K, TILE_N};
 
 /// Rows of a tile as words of 16 codes, first column lowest, in the order of [`slot`].
 pub(super) type Words = [u64; TILE_K];
 
-/// Sixteen codes of value zero.
-pub(super) const MIDDLE: u64 = 0x8888_8888_8888_8888;
+/// Bytes of a tile of 4-bit codes.
+pub(super) const NIBBLE_BYTES: usize = TILE_N * TILE_K / 2;
+
+/// Sixteen times the same 4-bit field.
+pub(super) const fn spread(field: u8) -> u64 {
+    0x1111_1111_1111_1111 * field as u64
+}
 
 type Lanes = [u64; LANES];
 const LANES: usize = 8;
@@ -27,6 +32,8 @@ const HALF: usize = 8 * LANES;
 /// The column whose packed words each row of a transposed half holds, once nibbles are exchanged.
 const COLUMN: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 const LOW_NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+const LOW_BITS: u32 = 0x3333_3333;
+const LOWEST_BITS: u32 = 0x1111_1111;
 
 /// Where row `k` of a tile stands in [`Words`].
 fn slot(k_order: KOrder, k: usize) -> usize {
@@ -47,7 +54,44 @@ pub(super) fn row_order(k_order: KOrder) -> [usize; TILE_K] {
     order
 }
 
-/// Writes the 1024 bytes of codes of a tile.
+/// Splits the fields of a tile of 3-bit codes into their low bits and their highest ones.
+#[inline(always)]
+pub(super) fn split_planes(fields: &[u8; NIBBLE_BYTES], codes: &mut [u8]) {
+    let (low, high) = codes.split_at_mut(HIGH_BITS_AT);
+    for ((fields, low), high) in fields.as_chunks::<16>().0.iter().zip(low.as_chunks_mut::<8>().0).zip(high.as_chunks_mut().0) {
+        let [a, b, c, d] = words(fields);
+        let pairs = [a & LOW_BITS | (b & LOW_BITS) << 2, c & LOW_BITS | (d & LOW_BITS) << 2];
+        for (bytes, pair) in low.as_chunks_mut().0.iter_mut().zip(pairs) {
+            *bytes = pair.to_le_bytes();
+        }
+        let bit = |word: u32| word >> 2 & LOWEST_BITS;
+        *high = (bit(a) | bit(b) << 1 | bit(c) << 2 | bit(d) << 3).to_le_bytes();
+    }
+}
+
+/// The inverse of [`split_planes`].
+#[inline(always)]
+pub(super) fn join_planes(codes: &[u8], fields: &mut [u8; NIBBLE_BYTES]) {
+    let (low, high) = codes.split_at(HIGH_BITS_AT);
+    for ((fields, low), high) in fields.as_chunks_mut::<16>().0.iter_mut().zip(low.as_chunks::<8>().0).zip(high.as_chunks().0) {
+        let [even, odd] = words(low);
+        let high = u32::from_le_bytes(*high);
+        let bit = |step: u32| (high >> step & LOWEST_BITS) << 2;
+        let words = [even & LOW_BITS | bit(0), even >> 2 & LOW_BITS | bit(1), odd & LOW_BITS | bit(2), odd >> 2 & LOW_BITS | bit(3)];
+        for (bytes, word) in fields.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+    }
+}
+
+/// Little-endian words of some bytes.
+#[inline(always)]
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u32; WORDS] {
+    let words = bytes.as_chunks().0;
+    std::array::from_fn(|i| u32::from_le_bytes(words[i]))
+}
+
+/// Writes the 1024 bytes of 4-bit codes of a tile.
 #[inline(always)]
 pub(super) fn pack(words: &Words, codes: &mut [u8]) {
     for (half, codes) in words.chunks_exact(HALF).zip(codes.chunks_exact_mut(8 * HALF)) {

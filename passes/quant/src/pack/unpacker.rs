@@ -2,12 +2,12 @@
 
 use super::{
     PackError, length,
-    tile::{self, Words},
+    tile::{self, NIBBLE_BYTES, Words},
 };
 use half::{bf16, f16};
 use icd_core::{
     DType,
-    pack_format::{PackFormat, TILE_K, TILE_N, WeightFormat},
+    pack_format::{CodeFormat, PackFormat, TILE_K, TILE_N, WeightFormat},
 };
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -18,7 +18,6 @@ const STRIPS: usize = 32;
 
 /// Tiles that are copied before the first is restored, so that many cache lines are under way at once.
 const STAGED: usize = 8;
-const CODE_BYTES: usize = TILE_N * TILE_K / 2;
 
 /// A packed matrix about to be unpacked, 128 rows at a time.
 pub struct Unpacker<'a> {
@@ -39,13 +38,23 @@ impl<'a> Unpacker<'a> {
         Ok(Self { format, packed, order: tile::row_order(format.k_order) })
     }
 
-    /// Bytes of a row that [`Unpacker::rows`] writes: two 4-bit codes a byte, the even column low, or the elements.
-    pub fn row_bytes(&self) -> usize {
+    /// What the packed bytes are.
+    pub fn format(&self) -> &PackFormat {
+        &self.format
+    }
+
+    /// Bits of an element that [`Unpacker::rows`] writes: 4 for codes, which lie two a byte, the even column low.
+    pub fn element_bits(&self) -> usize {
         match self.format.weight {
-            WeightFormat::W4 { .. } => self.format.n.div_ceil(2),
-            WeightFormat::Dense => self.format.n * 2,
-            WeightFormat::W8 { .. } => self.format.n,
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => 4,
+            WeightFormat::Dense => 16,
+            WeightFormat::W8 { .. } => 8,
         }
+    }
+
+    /// Bytes of a row that [`Unpacker::rows`] writes.
+    pub fn row_bytes(&self) -> usize {
+        (self.format.n * self.element_bits()).div_ceil(8)
     }
 
     /// Writes the codes or elements `[k][n]` of some tile rows, 128 rows each but for the last, into `out`, of which every byte is written.
@@ -69,10 +78,10 @@ impl<'a> Unpacker<'a> {
     /// Writes rows of the scales `[k/group][n]` as stored, and of the zero points.
     ///
     /// # Errors
-    /// No 4-bit codes, groups that are not there, a wrong length.
+    /// No codes, groups that are not there, a wrong length.
     pub fn scales(&self, groups: Range<usize>, scales: &mut [u16], mut zeros: Option<&mut [u8]>) -> Result<(), PackError> {
         let format = &self.format;
-        let WeightFormat::W4 { group, .. } = format.weight else { return Err(PackError::Kind("scales")) };
+        let Some(CodeFormat { group, .. }) = format.weight.codes() else { return Err(PackError::Kind("scales")) };
         let Range { start, end } = groups;
         if start > end || end > format.groups() {
             return Err(PackError::Range { what: "groups", start, end, count: format.groups() });
@@ -105,7 +114,7 @@ impl WithSimd for TileRow<'_, '_, '_> {
     fn with_simd<S: Simd>(self, _: S) {
         let TileRow { unpacker, k_tile, out } = self;
         match unpacker.format.weight {
-            WeightFormat::W4 { .. } => unpacker.codes(k_tile, out),
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => unpacker.codes(k_tile, out),
             WeightFormat::Dense => unpacker.gather::<2>(k_tile, out),
             WeightFormat::W8 { .. } => unpacker.gather::<1>(k_tile, out),
         }
@@ -118,7 +127,8 @@ impl Unpacker<'_> {
         let format = &self.format;
         let row_bytes = self.row_bytes();
         let (k_tiles, tile_bytes) = (format.k_tiles(), format.tile_bytes());
-        let mut staged = [[0; CODE_BYTES]; STAGED];
+        let is_split = matches!(format.weight, WeightFormat::W3 { .. });
+        let mut staged = [[0; NIBBLE_BYTES]; STAGED];
         let mut rows = [[0; STRIPS]; TILE_K];
         let mut words: Words = [0; TILE_K];
         for first in (0..format.n_tiles()).step_by(STRIPS) {
@@ -126,7 +136,8 @@ impl Unpacker<'_> {
             for s0 in (0..count).step_by(STAGED) {
                 let staged_count = STAGED.min(count - s0);
                 for (s, staged) in staged[..staged_count].iter_mut().enumerate() {
-                    staged.copy_from_slice(&self.packed[((first + s0 + s) * k_tiles + k_tile) * tile_bytes..][..CODE_BYTES]);
+                    let codes = &self.packed[((first + s0 + s) * k_tiles + k_tile) * tile_bytes..][..format.code_bytes()];
+                    if is_split { tile::join_planes(codes, staged) } else { staged.copy_from_slice(codes) }
                 }
                 for (s, staged) in staged[..staged_count].iter().enumerate() {
                     tile::unpack(staged, &mut words);
@@ -164,9 +175,9 @@ impl Unpacker<'_> {
     }
 }
 
-/// What [`unpack_w4`] yields.
+/// What [`unpack_codes`] yields.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UnpackedW4 {
+pub struct UnpackedCodes {
     /// Codes `[k][n]`.
     pub codes: Vec<u8>,
     /// Scales `[k/group][n]`, as stored.
@@ -175,19 +186,19 @@ pub struct UnpackedW4 {
     pub zeros: Option<Vec<u8>>,
 }
 
-/// The inverse of [`pack_w4`](super::pack_w4).
+/// The inverse of [`pack_codes`](super::pack_codes).
 ///
 /// # Errors
 /// Wrong length or element kind.
-pub fn unpack_w4(format: &PackFormat, packed: &[u8]) -> Result<UnpackedW4, PackError> {
+pub fn unpack_codes(format: &PackFormat, packed: &[u8]) -> Result<UnpackedCodes, PackError> {
     let unpacker = Unpacker::new(*format, packed)?;
     let mut bits = vec![0; format.groups() * format.n];
     let mut zeros = format.has_zeros().then(|| vec![0; bits.len()]);
-    unpacker.scales(0..format.groups(), &mut bits, zeros.as_deref_mut()).map_err(|_| PackError::Kind("unpack_w4"))?;
+    unpacker.scales(0..format.groups(), &mut bits, zeros.as_deref_mut()).map_err(|_| PackError::Kind("unpack_codes"))?;
     let nibbles = all_rows(&unpacker)?;
     let codes = nibbles.chunks_exact(unpacker.row_bytes()).flat_map(|row| row.iter().flat_map(|b| [b & 15, b >> 4]).take(format.n));
     let float = |bits| if format.float == DType::BF16 { bf16::from_bits(bits).to_f32() } else { f16::from_bits(bits).to_f32() };
-    Ok(UnpackedW4 { codes: codes.collect(), scales: bits.into_iter().map(float).collect(), zeros })
+    Ok(UnpackedCodes { codes: codes.collect(), scales: bits.into_iter().map(float).collect(), zeros })
 }
 
 /// The inverse of [`pack_dense`](super::pack_dense): bit patterns `[k][n]`.
