@@ -3,7 +3,7 @@
     from icd_kernels import Kernel
     k = Kernel("out/kernel")                    # a folder
     w = k.pack(codes, scales)                   # uint8 [K, N] codes, [K/group, N] scales (and zeros), or dense [K, N] weights
-    k(w, x, y)                                  # on the current stream; bias= and residual= where the kernel has them
+    k(w, x, y)                                  # on the current stream; bias= and residual= where the kernel has them; y a list for several outputs
 """
 import ctypes
 import json
@@ -36,6 +36,12 @@ def layout_table(layout):
     return table
 
 
+def in_bytes(fields, bits):
+    """Columns of `bits`-bit fields, lowest first, as bytes."""
+    count = 8 // bits
+    return sum(fields[:, i::count] << (bits * i) for i in range(count)).to(torch.uint8)
+
+
 class Kernel:
     """One generated GEMM kernel, loaded."""
 
@@ -62,15 +68,21 @@ class Kernel:
         nt, kt, rows = p["n_tiles"], p["k_tiles"], p["groups_per_tile"]
         table = layout_table(p["tile_layout"])
         order = torch.tensor([t["k"] * tn + t["n"] for t in table], device=weights.device)
-        coded = p["format"]["weight"]["kind"] == "w4"
+        kind = p["format"]["weight"]["kind"]
+        coded = kind in ("w3", "w4")
         if weights.dtype == torch.float8_e4m3fn:
             weights = weights.view(torch.int8)
-        full = torch.full((kt * tk, nt * tn), 8 if coded else 0, dtype=weights.dtype, device=weights.device)
+        full = torch.full((kt * tk, nt * tn), {"w3": 4, "w4": 8}.get(kind, 0), dtype=weights.dtype, device=weights.device)
         full[:k, :n] = weights
-        tiles = full.view(kt, tk, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, tk * tn)[:, order]
+        elements = full.view(kt, tk, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, tk * tn)
+        tiles = elements[:, order]
         if not coded:
             return tiles.contiguous().view(torch.uint8).reshape(-1)
-        parts = [tiles[:, 0::2] | tiles[:, 1::2] << 4]
+        if kind == "w3":
+            high = torch.tensor([t["k"] * tn + t["n"] for t in layout_table(p["high_bits_layout"])], device=weights.device)
+            parts = [in_bytes(tiles & 3, 2), in_bytes(elements[:, high] >> 2, 1)]
+        else:
+            parts = [in_bytes(tiles, 4)]
         group = p["format"]["weight"]["group"]
         source = torch.arange(kt * rows, device=weights.device) * (tk // rows) // group
         for values, dtype in ((scales, FLOAT[p["format"]["float"]]), (zeros, torch.uint8)):
@@ -102,13 +114,16 @@ class Kernel:
     def __call__(self, weights, x, y, bias=None, residual=None, overlap=True, scales=None):
         """Launches on the current stream. `overlap` lets a kernel that can do so start before the one in front of it has ended;
         `scales` are f32, of rows for 8-bit activations and of columns for 8-bit weights."""
-        pointer = {"weights": weights, "activations": x, "output": y, "bias": bias, "residual": residual}
+        pointer = {"weights": weights, "activations": x, "bias": bias, "residual": residual}
+        outputs = iter(y if isinstance(y, (list, tuple)) else [y])
         values = []
         for param in self.info["params"]:
             if param["role"] == "rows":
                 values.append(ctypes.c_uint32(x.shape[0]))
             elif param["role"] in ("row_scales", "column_scales"):
                 values.append(ctypes.c_void_p(scales[param["role"] == "column_scales"].data_ptr()))
+            elif param["role"] == "output":
+                values.append(ctypes.c_void_p(next(outputs).data_ptr()))
             elif param["role"] == "activations_map":
                 values.append(self.tensor_map(x, param))
             else:

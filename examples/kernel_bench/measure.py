@@ -44,12 +44,13 @@ def make_weights(problem, gen):
     if w["kind"] == "w8":
         q = eight((k, n), w["dtype"], gen)
         return (q,), q.double()
-    codes = torch.randint(0, 16, (k, n), dtype=torch.uint8, device=DEV, generator=gen)
+    bits = {"w3": 3, "w4": 4}[w["kind"]]
+    codes = torch.randint(0, 1 << bits, (k, n), dtype=torch.uint8, device=DEV, generator=gen)
     groups = math.ceil(k / w["group"])
     scales = (torch.rand((groups, n), device=DEV, generator=gen) * 0.02 + 0.005).to(FLOAT[problem["act"]] if problem["act"] in ("f16", "bf16") else torch.float16)
-    zeros = None if w["symmetric"] else torch.randint(0, 16, (groups, n), dtype=torch.uint8, device=DEV, generator=gen)
+    zeros = None if w["symmetric"] else torch.randint(0, 1 << bits, (groups, n), dtype=torch.uint8, device=DEV, generator=gen)
     rows = torch.arange(k, device=DEV) // w["group"]
-    center = 8.0 if zeros is None else zeros[rows].double()
+    center = float(1 << bits - 1) if zeros is None else zeros[rows].double()
     return (codes, scales, zeros), (codes.double() - center) * scales[rows].double()
 
 
@@ -118,19 +119,25 @@ def main():
                 of_rows = torch.rand(m, device=DEV, generator=gen) * 0.01 + 0.001
                 scales = (of_rows, of_columns)
                 bias = torch.randn(n, device=DEV, generator=gen).to(out if scaled else FLOAT[act]) if ep["bias"] else None
-                residual = torch.randn((m, n), device=DEV, generator=gen).to(out) if ep["residual"] else None
-                whole = torch.full((2 * CANARY + m * n,), float("nan"), dtype=out, device=DEV)
-                whole[:CANARY] = 7.0; whole[-CANARY:] = 7.0
-                y = whole[CANARY:CANARY + m * n].view(m, n)
+                columns = [p["cols"] for p in kernel.info["params"] if p["role"] == "output"]
+                residual = torch.randn((m, columns[0]), device=DEV, generator=gen).to(out) if ep["residual"] else None
+                wholes = [torch.full((2 * CANARY + m * c,), float("nan"), dtype=out, device=DEV) for c in columns]
+                for whole in wholes:
+                    whole[:CANARY] = 7.0; whole[-CANARY:] = 7.0
+                y = [whole[CANARY:-CANARY].view(m, c) for whole, c in zip(wholes, columns)]
                 kernel(ws[0], x, y, bias, residual, scales=scales)
                 torch.cuda.synchronize()
                 exact = x.double() * of_rows.double()[:, None] if scaled else x.double()
                 r = exact @ reference
                 if bias is not None: r = r + bias.double()
-                r = activation(ep["activation"], r)
+                if ep.get("gated"):
+                    r = r.view(m, n // 16, 2, 8)
+                    r = (activation(ep["activation"], r[:, :, 0]) * r[:, :, 1]).reshape(m, n // 2)
+                else:
+                    r = activation(ep["activation"], r)
                 if residual is not None: r = r + residual.double()
-                err = ((y.double() - r).norm() / r.norm()).item()
-                intact = bool((whole[:CANARY] == 7).all() and (whole[-CANARY:] == 7).all())
+                err = ((torch.cat(y, 1).double() - r).norm() / r.norm()).item()
+                intact = all(bool((whole[:CANARY] == 7).all() and (whole[-CANARY:] == 7).all()) for whole in wholes)
                 ok = err < (8e-3 if problem["out"] == "bf16" else 2e-3) and intact
                 bad += not ok
                 row = dict(entry=kernel.name, m=m, n=n, k=k, weight=json.loads(weight), act=act, rel_err=err, ok=ok)
@@ -160,7 +167,7 @@ def main():
         best = "  ".join(f"{r['us']:.2f} {tile_of(r['entry'])}" for r in rows[:ar.top])
         print(f"m {key[2]} n {key[0]} k {key[1]} {key[3]} {key[4]}: cublas {rows[0]['cublas_us']:.2f} | {best}")
     if ar.json:
-        head = dict(device=torch.cuda.get_device_name(), date=time.strftime("%Y-%m-%d"), command=" ".join(["measure.py", *sys.argv[1:]]), seed=seed)
+        head = dict(device=torch.cuda.get_device_name(), date=time.strftime("%Y-%m-%d"), command=" ".join(["measure.py", *(os.path.basename(a) for a in sys.argv[1:])]), seed=seed)
         json.dump(dict(**head, results=results), open(ar.json, "w"))
     sys.exit(bad > 0)
 
