@@ -200,6 +200,24 @@ fn softmax_fused_and_not() {
     }
 }
 
+/// Rows so short that LLVM unrolls them and would vectorise across rows.
+#[test]
+fn sums_of_short_rows() {
+    for (rows, columns) in [(768, 16), (1023, 8), (5003, 3), (12289, 4)] {
+        let (x, y) = (random(rows * columns, 3), random(columns, 4));
+        let program = module(&[f32s(&[rows, columns]), f32s(&[columns])], |b, args| {
+            vec![fused(b, FusionKind::Reduction, args, |b, args| {
+                let wide = b.op(OpKind::BroadcastInDim { dims: vec![1] }, &[args[1]], f32s(&[rows, columns]));
+                let product = b.op(OpKind::Binary(Binary::Multiply), &[args[0], wide], f32s(&[rows, columns]));
+                reduce(b, product, 0.0, Binary::Add, vec![1])
+            })]
+        });
+        let dot = |row: &[f32]| row.iter().zip(&y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let want: Vec<f64> = x.chunks_exact(columns).map(dot).collect();
+        close(&run(&program, "native", &[&x, &y])[0], &want, 1.0);
+    }
+}
+
 #[test]
 fn column_sums_and_whole_sums() {
     let (r, c) = (45, 67);

@@ -23,7 +23,7 @@ pub(super) use problem::takes_fusion;
 use super::{
     loops::{flops, shape_text, short_name, summary},
     micro_kernel::MicroKernel,
-    site::{Emitted, Site, begin, end, scratch},
+    site::{Emitted, Site, begin_chunks, scratch},
     structure,
 };
 use crate::{
@@ -145,7 +145,7 @@ impl<'w, 'a> Writer<'w, 'a> {
 
     fn chunks(&self, e: &mut Elemental<'a>) -> Result<i64> {
         let (p, t) = (self.problem, self.tiling);
-        let outer = e.begin_loop(&begin(), &end(), &Val::i64(1));
+        let outer = begin_chunks(e);
         let groups = t.groups(p);
         let (batch, rest) = divide(e, &outer.iv, t.row_blocks(p) * groups, p.batch);
         let (block, group) = divide(e, &rest, groups, t.row_blocks(p));

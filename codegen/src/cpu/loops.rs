@@ -11,7 +11,7 @@
 //! The outer loops are cut into chunks for threads; LLVM vectorises the inner one.
 
 use super::{
-    site::{Emitted, Site, begin, end},
+    site::{Emitted, Site, begin_chunks, range_of_chunk},
     structure,
 };
 use crate::{
@@ -117,10 +117,8 @@ pub(super) fn emit_nest(
     let (leading, length) = nest.parallel(wanted);
     let per_chunk = (length as u64).div_ceil(wanted).max(1);
     let chunks = (length as u64).div_ceil(per_chunk).max(1);
-    let per = Val::i64(per_chunk as i64);
-    let first = e.code.bin("mul nsw", &begin(), &per);
-    let last = e.code.bin("mul nsw", &end(), &per);
-    let last = e.code.overloaded("smin", &[&last, &Val::i64(length)]);
+    let chunk = begin_chunks(e);
+    let (first, last) = range_of_chunk(e, &chunk, per_chunk, length);
     let outer = e.begin_loop(&first, &last, &Val::i64(1));
     let mut position = Affine::default();
     if leading == 1 {
@@ -155,6 +153,7 @@ pub(super) fn emit_nest(
         e.end_loop(l);
     }
     e.end_loop(outer);
+    e.end_loop(chunk);
     Ok(chunks)
 }
 

@@ -10,7 +10,7 @@
 
 use super::{
     loops::{Nest, flops, shape_text, short_name, summary, work},
-    site::{Emitted, Site, begin, end, scratch},
+    site::{Emitted, Site, begin_chunks, range_of_chunk, scratch},
     structure,
 };
 use crate::{
@@ -108,15 +108,14 @@ pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
     let (mut row_nest, mut column_nest) = (Nest::over(rows), Nest::over(columns));
     for _ in 0..MAX_SPLITS {
         let mut e = site.elemental()?;
-        let per = Val::i64(per_chunk as i64);
-        let first = e.code.bin("mul nsw", &begin(), &per);
-        let last = e.code.bin("mul nsw", &end(), &per);
-        let last = e.code.overloaded("smin", &[&last, &Val::i64(rows)]);
+        let chunk = begin_chunks(&mut e);
+        let (first, last) = range_of_chunk(&mut e, &chunk, per_chunk, rows);
         let outer = e.begin_loop(&first, &last, &Val::i64(1));
         let row = split_row(&mut e, &row_nest, &outer.iv);
         let loops = Columns { nest: &column_nest, first_position: row_nest.factors.len() };
         let kept = emit_row(site, &mut e, ops, &row, (rows, columns), &loops);
         e.end_loop(outer);
+        e.end_loop(chunk);
         let wanted = e.atoms.wanted_split();
         let again = match wanted {
             Some((position, inner)) if position >= row_nest.factors.len() => {

@@ -4,7 +4,7 @@ use super::object::Processor;
 use crate::{
     elemental::{Binding, Elemental},
     error::Result,
-    ll::{Scalar, Unit, Val},
+    ll::{Loop, Scalar, Unit, Val},
     plan::Plan,
     schedule::{Kernel, Schedule, Slot},
 };
@@ -184,14 +184,26 @@ fn weight<'a>(schedule: &'a Schedule<'a>, slot: Slot) -> Option<&'a icd_core::Li
     }
 }
 
-/// Runtime value of a parameter of the native function.
+/// Runtime value of a parameter of the native function: its first chunk.
 pub(in crate::cpu) fn begin() -> Val {
     Val::named(Scalar::I64, "%begin")
 }
 
-/// See [`begin`].
-pub(in crate::cpu) fn end() -> Val {
-    Val::named(Scalar::I64, "%end")
+/// Opens the loop over the chunks that a call is for. What LLVM makes of the code of a chunk depends on nothing outside of it, since no two
+/// iterations of this loop can be merged: sums may be reassociated, so a chunk that shared vectors with the next would round
+/// differently where a thread's share ends between them.
+pub(in crate::cpu) fn begin_chunks(e: &mut Elemental<'_>) -> Loop {
+    let chunks = e.begin_loop(&begin(), &Val::named(Scalar::I64, "%end"), &Val::i64(1));
+    e.code.barrier();
+    chunks
+}
+
+/// First of the `per_chunk` elements of a chunk, and the one behind its last, of `length` in all.
+pub(in crate::cpu) fn range_of_chunk(e: &mut Elemental<'_>, chunk: &Loop, per_chunk: u64, length: i64) -> (Val, Val) {
+    let per = Val::i64(per_chunk as i64);
+    let first = e.code.bin("mul nsw", &chunk.iv, &per);
+    let last = e.code.bin("add nsw", &first, &per);
+    (first, e.code.overloaded("smin", &[&last, &Val::i64(length)]))
 }
 
 /// Start of the thread's scratch memory.

@@ -9,7 +9,7 @@
 
 use super::{
     loops::shape_text,
-    site::{Emitted, Site, begin, end, scratch},
+    site::{Emitted, Site, begin_chunks, scratch},
     structure,
 };
 use crate::{
@@ -72,7 +72,7 @@ pub(super) fn emit(site: &Site<'_>, key: &str) -> Result<Emitted> {
         columns.push(Column { from: total, to: total + bytes, register });
         total += 2 * bytes;
     }
-    let outer = e.begin_loop(&begin(), &end(), &Val::i64(1));
+    let outer = begin_chunks(&mut e);
     let line = e.atoms.variable(outer.iv.clone(), lines, None);
     // Line number to the position of its first element.
     let (high, low) = e.atoms.divide(&line, inner.max(1));

@@ -1,7 +1,7 @@
 //! Exponentials: x = n·ln 2 + r with |r| ≤ ln 2 / 2, a Taylor series in r, and 2ⁿ put into the exponent bits.
 
 use super::{Formula, helper, inverse_factorials, ln2_parts};
-use crate::ll::{Code, Val};
+use crate::ll::{Code, Scalar, Val};
 use std::f64::consts::LOG2_E;
 
 /// n (as integer) and r of x = n·ln 2 + r.
@@ -27,9 +27,33 @@ fn scale(f: &mut Formula<'_>, value: &Val, n: &Val) -> Val {
     f.mul(&part, &b)
 }
 
+/// eˣ by the target's 2ᵗ for |t| ≤ 1/2: x·log₂e = n + t, where n is kept in the range of exponents and t has what is beyond it.
+fn exp_by_exp2(f: &mut Formula<'_>, x: &Val) -> Val {
+    let high = f64::from(LOG2_E as f32);
+    let (log2_e, low, least, most) = (f.k(high), f.k(LOG2_E - high), f.k(-126.0), f.k(127.0));
+    let scaled = f.mul(x, &log2_e);
+    let scaled = f.code.overloaded("minnum", &[&scaled, &most]);
+    let scaled = f.code.overloaded("maxnum", &[&scaled, &least]);
+    // Adding this rounds to an integer, and leaves n + 127, the exponent's bits, in the lowest bits.
+    let magic = f.k(12_582_912.0 + 127.0);
+    let shifted = f.add(&scaled, &magic);
+    let n = f.sub(&shifted, &magic);
+    let minus_n = f.neg(&n);
+    let t = f.fma(x, &log2_e, &minus_n);
+    let t = f.fma(x, &low, &t);
+    let fraction = f.code.overloaded("nvvm.ex2.approx.ftz", &[&t]);
+    let (bits, shift) = (f.bits(&shifted), f.ik(23));
+    let exponent = f.code.bin("shl", &bits, &shift);
+    let power = f.float(&exponent);
+    f.mul(&fraction, &power)
+}
+
 /// eˣ.
 pub fn exp(code: &mut Code, x: &Val) -> Val {
     helper(code, "exp", &[x], |f, p| {
+        if f.code.has_exp2() && f.ty == Scalar::F32.into() {
+            return exp_by_exp2(f, &p[0]);
+        }
         let x = f.clamp(&p[0], f.by(-150.0, -1100.0), f.by(150.0, 1100.0));
         let (n, r) = reduce(f, &x);
         let series = inverse_factorials(0, f.by(8, 14));

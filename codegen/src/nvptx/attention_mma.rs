@@ -17,7 +17,7 @@
 
 use super::{
     attention_split::Partial,
-    kernel::{Kernel, Source, int},
+    kernel::{Kernel, Source, int, shuffle_xor},
 };
 use crate::{
     error::Result,
@@ -424,7 +424,7 @@ impl State {
                 max = k.code.overloaded("maximum", &[&max, s]);
             }
             for mask in [1, 2] {
-                let other = k.shuffle_xor(&max, mask);
+                let other = shuffle_xor(&mut k.code, &max, mask);
                 max = k.code.overloaded("maximum", &[&max, &other]);
             }
             k.code.set(&self.max[r], &max);
@@ -478,7 +478,7 @@ impl State {
         for slot in &self.sum {
             let mut sum = k.code.get(Scalar::F32, slot);
             for mask in [1, 2] {
-                let other = k.shuffle_xor(&sum, mask);
+                let other = shuffle_xor(&mut k.code, &sum, mask);
                 sum = k.code.bin("fadd", &sum, &other);
             }
             k.code.set(slot, &sum);

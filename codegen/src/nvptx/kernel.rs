@@ -88,7 +88,7 @@ impl<'a> Body<'a> {
 impl Kernel {
     /// A kernel for blocks of `threads` threads.
     pub(crate) fn new(arch: Arch, threads: u32) -> Kernel {
-        Kernel { code: Code::new(), arch, threads, registers: None, params: Vec::new(), shared: 0 }
+        Kernel { code: Code::with_exp2(), arch, threads, registers: None, params: Vec::new(), shared: 0 }
     }
 
     /// Lets a thread have this many registers, where the assembler would rather spill than have fewer blocks on a multiprocessor.
@@ -150,46 +150,6 @@ impl Kernel {
         self.code.statement("call void @llvm.nvvm.barrier.cta.sync.aligned.all(i32 0)");
     }
 
-    /// The value of the lane whose number differs in `mask`. All lanes take part.
-    pub(crate) fn shuffle_xor(&mut self, value: &Val, mask: u32) -> Val {
-        let exchange = |code: &mut Code, word: &Val| {
-            let name = "llvm.nvvm.shfl.sync.bfly.i32";
-            code.intrinsic(name, Scalar::I32, &[&int(-1), word, &int(mask.into()), &int(31)])
-        };
-        let code = &mut self.code;
-        match value.ty.scalar.bits() {
-            32 => {
-                let word = code.bitcast(value, Scalar::I32);
-                let other = exchange(code, &word);
-                code.bitcast(&other, value.ty)
-            }
-            64 => {
-                let pair = code.bitcast(value, Scalar::I32.by(2));
-                let mut out = Val::named(Scalar::I32.by(2), "poison");
-                for i in 0..2 {
-                    let word = code.value(Scalar::I32, format_args!("extractelement {}, i32 {i}", pair.typed()));
-                    let other = exchange(code, &word);
-                    out = code.value(out.ty, format_args!("insertelement {}, {}, i32 {i}", out.typed(), other.typed()));
-                }
-                code.bitcast(&out, value.ty)
-            }
-            bits => {
-                let narrow = Type::from(if bits == 1 {
-                    Scalar::I1
-                } else if bits == 8 {
-                    Scalar::I8
-                } else {
-                    Scalar::I16
-                });
-                let raw = code.bitcast(value, narrow);
-                let word = code.cast("zext", &raw, Scalar::I32);
-                let other = exchange(code, &word);
-                let cut = code.cast("trunc", &other, narrow.scalar);
-                code.bitcast(&cut, value.ty)
-            }
-        }
-    }
-
     /// An array of `len` elements in shared memory.
     pub(crate) fn shared_array(&mut self, element: Scalar, len: u32) -> Val {
         self.shared += 1;
@@ -213,10 +173,43 @@ impl Kernel {
     }
 }
 
-/// The 32-bit word of thread `source` among the `segment` consecutive threads, a power of two, to which a thread belongs. All lanes of the warp take part.
-pub(crate) fn shuffle_from(code: &mut Code, word: &Val, source: i64, segment: u32) -> Val {
-    let segments = i64::from((WARP - segment) << 8 | (WARP - 1));
-    code.intrinsic("llvm.nvvm.shfl.sync.idx.i32", Scalar::I32, &[&int(-1), word, &int(source), &int(segments)])
+/// The value of the lane whose number differs in `mask`. All lanes take part.
+pub(crate) fn shuffle_xor(code: &mut Code, value: &Val, mask: u32) -> Val {
+    let exchange = |code: &mut Code, word: &Val| {
+        let name = "llvm.nvvm.shfl.sync.bfly.i32";
+        code.intrinsic(name, Scalar::I32, &[&int(-1), word, &int(mask.into()), &int(31)])
+    };
+    match value.ty.scalar.bits() {
+        32 => {
+            let word = code.bitcast(value, Scalar::I32);
+            let other = exchange(code, &word);
+            code.bitcast(&other, value.ty)
+        }
+        64 => {
+            let pair = code.bitcast(value, Scalar::I32.by(2));
+            let mut out = Val::named(Scalar::I32.by(2), "poison");
+            for i in 0..2 {
+                let word = code.value(Scalar::I32, format_args!("extractelement {}, i32 {i}", pair.typed()));
+                let other = exchange(code, &word);
+                out = code.value(out.ty, format_args!("insertelement {}, {}, i32 {i}", out.typed(), other.typed()));
+            }
+            code.bitcast(&out, value.ty)
+        }
+        bits => {
+            let narrow = Type::from(if bits == 1 {
+                Scalar::I1
+            } else if bits == 8 {
+                Scalar::I8
+            } else {
+                Scalar::I16
+            });
+            let raw = code.bitcast(value, narrow);
+            let word = code.cast("zext", &raw, Scalar::I32);
+            let other = exchange(code, &word);
+            let cut = code.cast("trunc", &other, narrow.scalar);
+            code.bitcast(&cut, value.ty)
+        }
+    }
 }
 
 /// `i32` constant.

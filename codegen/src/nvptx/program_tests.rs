@@ -337,6 +337,30 @@ fn elementwise_and_index_maps() {
     }
 }
 
+/// The emulated `ex2.approx` is exact to a rounding; the device's is wrong by 2⁻²²·⁵ at most (PTX ISA, `ex2`), one more unit in the last place.
+#[test]
+fn exponentials() {
+    let special =
+        [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 88.72, 88.73, 1e4, -87.3, -87.34, -103.9, -104.1, -1e4, 1e-30, -1e-45];
+    let x: Vec<f32> = special.into_iter().chain((0..4096).map(|i| -110.0 + (i as f32) * 0.0488)).collect();
+    let m = module(&[t(DType::F32, &[x.len()])], |b, p| vec![unary(b, Unary::Exponential, p[0])]);
+    let options = CudaOptions::new(Arch::Sm90a);
+    let (lowered, schedule) = lower(&m, &options).expect("lowers");
+    let input = Literal::from_slice(t(DType::F32, &[x.len()]), &x).expect("as many");
+    let got = run(lowered.buffers, &lowered.steps, lowered.arena_bytes, lowered.kernels.ir, &lowered.weights, &schedule.outputs, &[input]);
+    let got: Vec<f32> = bytemuck::pod_collect_to_vec(&got[0]);
+    for (x, y) in x.iter().zip(&got) {
+        let want = f64::from(*x).exp();
+        if !(want as f32).is_finite() || want == 0.0 {
+            assert!(y.to_bits() == (want as f32).to_bits() || y.is_nan() && want.is_nan(), "e^{x} = {y}");
+            continue;
+        }
+        let rounded = (want as f32).abs().max(f32::MIN_POSITIVE);
+        let unit = f64::from(f32::from_bits(rounded.to_bits() + 1) - rounded);
+        assert!((f64::from(*y) - want).abs() <= 2.0 * unit, "e^{x} = {y}, not {want}");
+    }
+}
+
 #[test]
 fn softmax_and_layer_norm_rows() {
     for (r, c) in [(6, 64), (3, 45), (2, 2100), (9, 384)] {

@@ -9,7 +9,7 @@
 //! ```
 
 use super::{
-    kernel::{Body, Kernel, Launch, WARP, int},
+    kernel::{Body, Kernel, Launch, WARP, int, shuffle_xor},
     loops::{blocks, result_type, unflatten},
 };
 use crate::{
@@ -316,7 +316,7 @@ fn reduce_lanes(k: &mut Kernel, step: &Step, value: &Val, thread: &Val, scratch:
     let undefined = || CodegenError::unsupported(step.op, format!("not defined on {}", step.dtype), "convert the operand before");
     let mut total = value.clone();
     for mask in [16, 8, 4, 2, 1] {
-        let other = k.shuffle_xor(&total, mask);
+        let other = shuffle_xor(&mut k.code, &total, mask);
         total = binary(&mut k.code, step.kind, step.dtype, &total, &other).ok_or_else(undefined)?;
     }
     let Some(scratch) = scratch else { return Ok(total) };

@@ -4,18 +4,18 @@
 //! h f32 [5120, 16], y f32 [2048, 5120]: thread d of 5120 holds h[d, 0..16], and writes y[t, d] for t = 0 .. 2047
 //! ```
 //!
-//! Where lanes are few, a team of threads shares one: each computes a part of the new state, and gets the others' parts by shuffles.
+//! A team of threads shares a lane: each holds a part of it, and sums over the lane are sums of the threads' parts, exchanged by shuffles.
 //!
 //! The state is cut into lanes: as many equal runs of consecutive elements as its smallest tensor, or the smallest row, has elements. A body that needs state of
 //! another lane is no such scan ([`CodegenError::Mismatch`]): every read's range is checked as the code is written. Iterations are written in groups,
-//! stores last, so that loads of a group need not wait for the iterations before.
+//! loads first and stores last, so that a group waits for memory once.
 
 use super::{
-    kernel::{Body, Kernel, Launch, WARP, int, shuffle_from},
+    kernel::{Body, Kernel, Launch, WARP, int, shuffle_xor},
     loops::{MAX_SPLITS, blocks, unflatten},
 };
 use crate::{
-    elemental::{Affine, Binding, Elemental, Index, memory_type, store_element},
+    elemental::{Affine, Binding, Elemental, Index, memory_type, reducer_op, store_element},
     error::{CodegenError, Result},
     ll::{Scalar, Val},
     scan::{Role, Scan},
@@ -32,15 +32,18 @@ const MAX_RUN: i64 = 64;
 /// Iterations written one after the other in the loop; the largest that divides their number.
 const GROUPS: [i64; 4] = [8, 4, 2, 1];
 
-/// Threads that a lane can have; the most that divide its state and keep within [`FEW_THREADS`].
-const TEAMS: [i64; 4] = [8, 4, 2, 1];
+/// Threads that a lane can have; the most that divide its state and keep within [`MAX_THREADS`].
+const TEAMS: [i64; 5] = [16, 8, 4, 2, 1];
 
-/// Threads up to which blocks are small, so that all multiprocessors have some, and lanes have teams.
-const FEW_THREADS: i64 = 1 << 15;
+/// Threads that lanes have teams up to: what hides the latency of an iteration on all multiprocessors.
+const MAX_THREADS: i64 = 1 << 16;
 
 fn mismatch<T>(why: impl Into<String>) -> Result<T> {
     Err(CodegenError::Mismatch { why: why.into() })
 }
+
+/// Threads up to which blocks have one warp, so that all multiprocessors have some.
+const SMALL_BLOCKS: i64 = 1 << 15;
 
 /// Writes the kernel for the loop `op`. Its parameters are the body's arguments, then the results of all operands that are not invariant.
 ///
@@ -66,11 +69,9 @@ pub(crate) fn emit<'a>(arch: Arch, body: &Body<'a>, op: &'a Op, scan: &Scan<'a>)
         return mismatch("an element of an iteration is a long sum");
     }
     let states: Vec<ValueId> = scan.roles.iter().zip(&op.operands).filter(|(role, _)| **role == Role::State).map(|(_, v)| *v).collect();
-    let wide = |v: &ValueId| body.func.tensor(*v).is_some_and(|t| t.dtype.bytes() == 4);
     let fits = |team: i64| {
         let threads = lanes * team;
-        team == 1
-            || threads <= FEW_THREADS && threads % i64::from(WARP) == 0 && states.iter().all(|v| wide(v) && elems(*v) / lanes % team == 0)
+        team == 1 || threads <= MAX_THREADS && threads % i64::from(WARP) == 0 && states.iter().all(|v| elems(*v) / lanes % team == 0)
     };
     let mut outcome = mismatch("no team fits");
     for team in TEAMS.into_iter().filter(|team| fits(*team)) {
@@ -110,7 +111,7 @@ type Split = Option<(usize, i64)>;
 fn attempt<'a>(arch: Arch, body: &Body<'a>, op: &'a Op, scan: &Scan<'a>, extents: &[i64], team: i64) -> Result<(Result<Launch>, Split)> {
     let lanes: i64 = extents.iter().product();
     let total = lanes * team;
-    let threads = if total <= FEW_THREADS { WARP } else { 128 };
+    let threads = if total <= SMALL_BLOCKS { WARP } else { 128 };
     let grid = blocks(total, threads)?;
     let mut k = Kernel::new(arch, threads);
     let buffers: Vec<Val> = body.args.iter().map(|_| k.buffer(false)).collect();
@@ -149,8 +150,6 @@ struct Held {
     /// The thread's part before and after an iteration.
     old: Val,
     new: Val,
-    /// The whole lane after it.
-    all: Val,
 }
 
 /// What one thread does for its lane.
@@ -183,11 +182,12 @@ impl<'a> Lane<'a, '_> {
         }
         let group = GROUPS.into_iter().find(|g| scan.steps % g == 0).unwrap_or(1);
         let l = e.begin_loop(&Val::i64(scan.first), &Val::i64(scan.first + scan.steps), &Val::i64(group));
-        let mut rows = Vec::new();
+        let (mut rows, mark) = (Vec::new(), e.code.mark());
         for step in 0..group {
             let at = e.code.bin("add nuw nsw", &l.iv, &Val::i64(step));
             e.isolated(|e| self.iteration(e, &at, &mut rows))?;
         }
+        e.code.loads_first(mark, 1);
         let guard = self.leader.as_ref().map(|leader| e.code.begin_if(leader));
         for (dtype, value, out, place) in rows {
             store_element(&mut e.code, dtype, &value, &out, &place)?;
@@ -215,7 +215,7 @@ impl<'a> Lane<'a, '_> {
         let run = ty.elems().unwrap_or(0) as i64 / self.lanes;
         let part = run / self.team;
         let mut array = |len: i64| e.code.alloca_array(register, len as u32);
-        let held = Held { operand, run, part, register, old: array(part), new: array(part), all: array(run) };
+        let held = Held { operand, run, part, register, old: array(part), new: array(part) };
         for o in 0..part {
             let value = e.element(v, &Index::linear(self.origin(&held).offset(o)))?;
             set(e, &held, &held.old, o, &value);
@@ -223,17 +223,43 @@ impl<'a> Lane<'a, '_> {
         Ok(held)
     }
 
-    /// The whole lane's new state, for every thread of its team.
-    fn gather(&self, e: &mut Elemental<'a>, h: &Held) {
-        for o in 0..h.run {
-            let mut value = get(e, h, &h.new, o % h.part);
-            if self.team > 1 {
-                let word = e.code.bitcast(&value, Scalar::I32);
-                let word = shuffle_from(&mut e.code, &word, o / h.part, self.team as u32);
-                value = e.code.bitcast(&word, h.register);
+    /// Reductions of a fused or plain region over whole lanes, bound to their value: each thread reduces its part, and the team what its threads have.
+    fn reduce(&self, e: &mut Elemental<'a>, ops: &'a [Op]) -> Result<()> {
+        for op in ops {
+            match (&op.kind, op.regions.as_slice(), op.operands.as_slice()) {
+                (OpKind::Fusion(_), [region], operands) => {
+                    e.define(&region.ops);
+                    e.alias_args(region, operands);
+                    self.reduce(e, &region.ops)?;
+                }
+                (OpKind::Reduce { dims }, [region], &[input, init]) => {
+                    let (from, to) = (e.tensor(input)?, e.tensor(op.result())?);
+                    let run = from.elems().unwrap_or(0) as i64 / self.lanes;
+                    let over_lanes = dims.iter().all(|d| *d >= to.rank()) && to.elems() == Some(self.lanes as usize);
+                    if !over_lanes || run % self.team != 0 || reducer_op(region).is_none() {
+                        continue;
+                    }
+                    let part = run / self.team;
+                    let first = self.lane.times(run).plus(&self.member.times(part));
+                    let mut total = e.element(input, &Index::linear(first.clone()))?;
+                    for o in 1..part {
+                        let next = e.element(input, &Index::linear(first.offset(o)))?;
+                        total = one(e.combine(region, from.dtype, &[total], &[next])?)?;
+                    }
+                    let mut distance = self.team / 2;
+                    while distance > 0 {
+                        let other = shuffle_xor(&mut e.code, &total, distance as u32);
+                        total = one(e.combine(region, from.dtype, &[total], &[other])?)?;
+                        distance /= 2;
+                    }
+                    let init = e.element(init, &Index::scalar())?;
+                    total = one(e.combine(region, from.dtype, &[init], &[total])?)?;
+                    e.bind(op.result(), Binding::Element { at: self.lane.clone(), value: total });
+                }
+                _ => {}
             }
-            set(e, h, &h.all, o, &value);
         }
+        Ok(())
     }
 
     /// One iteration; rows are to be stored later.
@@ -242,6 +268,9 @@ impl<'a> Lane<'a, '_> {
         let register = e.register(body.args[*counter])?;
         let count = if register == Scalar::I64 { at.clone() } else { e.code.cast("trunc", at, register) };
         e.bind(body.args[*counter], Binding::Element { at: Affine::default(), value: count });
+        if self.team > 1 {
+            self.reduce(e, &body.ops)?;
+        }
         for h in &self.held {
             for o in 0..h.part {
                 let value = e.element(body.results[h.operand], &Index::linear(self.origin(h).offset(o)))?;
@@ -249,8 +278,7 @@ impl<'a> Lane<'a, '_> {
             }
         }
         for h in &self.held {
-            self.gather(e, h);
-            e.bind(body.results[h.operand], Binding::Private { base: h.all.clone(), origin: self.lane.times(h.run), len: h.run });
+            e.bind(body.results[h.operand], Binding::Private { base: h.new.clone(), origin: self.origin(h), len: h.part });
         }
         for (role, out) in roles.iter().zip(&self.outs) {
             let (Role::Rows(update), Some(out)) = (role, out) else { continue };
@@ -289,6 +317,10 @@ impl<'a> Lane<'a, '_> {
         let (dtype, last) = (e.tensor(v)?.dtype, Val::int(e.register(v)?, first + steps));
         e.store(dtype, &last, out, &Affine::default())
     }
+}
+
+fn one(values: Vec<Val>) -> Result<Val> {
+    values.into_iter().next().map_or_else(|| mismatch("a reducer without a result"), Ok)
 }
 
 fn get(e: &mut Elemental<'_>, h: &Held, array: &Val, at: i64) -> Val {

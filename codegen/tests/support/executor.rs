@@ -67,8 +67,17 @@ impl<'c> Machine<'c> {
         }
     }
 
-    /// Runs the program on inputs given as bytes; returns the outputs' bytes.
+    /// Runs the program on inputs given as bytes; returns the outputs' bytes, which must not depend on how chunks are shared out.
     pub(crate) fn run(&mut self, inputs: &[&[u8]]) -> Vec<Vec<u8>> {
+        let apart = self.run_sharing(inputs, 1);
+        for chunks in [3, u64::MAX] {
+            assert!(self.run_sharing(inputs, chunks) == apart, "{chunks} chunks a call give other bits than one");
+        }
+        apart
+    }
+
+    /// Runs the program; every call of a kernel is for so many chunks at most.
+    fn run_sharing(&mut self, inputs: &[&[u8]], share: u64) -> Vec<Vec<u8>> {
         let mut inputs: Vec<Memory> = inputs.iter().map(|b| Memory::from(b)).collect();
         let mut outputs: Vec<Memory> = self.compiled.outputs.iter().map(|o| Memory::new(o.bytes().unwrap(), 0x7f)).collect();
         let before: Vec<Vec<u8>> = inputs.iter().map(|m| m.data().to_vec()).collect();
@@ -92,7 +101,7 @@ impl<'c> Machine<'c> {
                 }
             })
             .collect();
-        self.steps(&self.compiled.program.steps, &pointers);
+        self.steps(&self.compiled.program.steps, &pointers, share);
         for (m, before) in inputs.iter().zip(&before) {
             assert!(m.intact() && m.data() == before, "an input was written");
         }
@@ -102,7 +111,7 @@ impl<'c> Machine<'c> {
         outputs.iter().map(|m| m.data().to_vec()).collect()
     }
 
-    fn steps(&self, steps: &[Step], pointers: &[*mut u8]) {
+    fn steps(&self, steps: &[Step], pointers: &[*mut u8], share: u64) {
         for step in steps {
             match step {
                 Step::Native { symbol, args, chunks, scratch_bytes, info } => {
@@ -110,9 +119,10 @@ impl<'c> Machine<'c> {
                     let table: Vec<*mut u8> = args.iter().map(|&a| pointers[a]).collect();
                     let mut scratch = Memory::new(*scratch_bytes, 0x7f);
                     let start = Instant::now();
-                    for chunk in (0..*chunks).rev() {
+                    for call in (0..chunks.div_ceil(share)).rev() {
+                        let first = call * share;
                         // SAFETY: the pointers are those of the plan, which the kernel was compiled for.
-                        unsafe { kernel(table.as_ptr(), scratch.pointer(), chunk, chunk + 1) };
+                        unsafe { kernel(table.as_ptr(), scratch.pointer(), first, first.saturating_add(share).min(*chunks)) };
                     }
                     *self.spent.borrow_mut().entry(info.label.clone()).or_default() += start.elapsed().as_secs_f64();
                     assert!(scratch.intact(), "{symbol} wrote beyond its scratch memory");
@@ -122,19 +132,19 @@ impl<'c> Machine<'c> {
                     unsafe { std::ptr::copy_nonoverlapping(pointers[*src], pointers[*dst], *bytes) }
                 }
                 Step::While { predicate, condition, body } => loop {
-                    self.steps(condition, pointers);
+                    self.steps(condition, pointers, share);
                     // SAFETY: the predicate has one byte.
                     if unsafe { *pointers[*predicate] } == 0 {
                         break;
                     }
-                    self.steps(body, pointers);
+                    self.steps(body, pointers, share);
                 },
                 Step::Branch { index, branches } => {
                     // SAFETY: the index has four bytes.
                     let i = unsafe { pointers[*index].cast::<i32>().read_unaligned() };
                     let last = branches.len() - 1;
                     let i = usize::try_from(i).map_or(last, |i| i.min(last));
-                    self.steps(&branches[i], pointers);
+                    self.steps(&branches[i], pointers, share);
                 }
                 other => panic!("unexpected step {other:?}"),
             }
@@ -148,7 +158,7 @@ impl<'c> Machine<'c> {
         self.spent.borrow_mut().clear();
         let start = processor_seconds();
         for _ in 0..runs {
-            self.run(inputs);
+            self.run_sharing(inputs, u64::MAX);
         }
         let mut parts: Vec<(String, f64)> = self.spent.borrow().iter().map(|(l, s)| (l.clone(), s / f64::from(runs))).collect();
         parts.sort_by(|a, b| b.1.total_cmp(&a.1));
