@@ -3,7 +3,10 @@
 use crate::Knowledge;
 use icd_core::graph::{Func, Loc, Module, Op, OpKind, Region};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// Kind of a remark, as in LLVM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -118,6 +121,8 @@ pub struct PassContext {
     pub stats: Vec<PassStats>,
     /// What passes leave for later ones: statistics of activations, weights before they were pruned.
     pub knowledge: Knowledge,
+    /// Wall-clock time of parts of passes, for measurements of the compiler itself; no report has it.
+    pub clocks: BTreeMap<&'static str, Duration>,
     pass: String,
     counters: BTreeMap<String, u64>,
     tables: BTreeMap<String, Vec<serde_json::Value>>,
@@ -138,6 +143,14 @@ impl PassContext {
     /// Adds to a counter of the running pass.
     pub fn count(&mut self, counter: &str, n: usize) {
         *self.counters.entry(counter.into()).or_default() += n as u64;
+    }
+
+    /// Runs `work`, and adds its time to the clock `name`.
+    pub(crate) fn timed<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let out = work();
+        *self.clocks.entry(name).or_default() += start.elapsed();
+        out
     }
 
     /// Appends a row to a table of the running pass.

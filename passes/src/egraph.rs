@@ -59,6 +59,9 @@ impl Target {
     }
 }
 
+/// The [clock](PassContext::clocks) of building the graphs of all pieces, saturation and extraction.
+pub const SATURATE_AND_EXTRACT: &str = "saturate and extract";
+
 /// `icd-egraph`.
 pub struct Egraph {
     /// Options.
@@ -137,9 +140,12 @@ impl Egraph {
     fn rewrite(&self, func: &mut Func, region: &Region, copies: usize, rules: &[&Rule], cx: &mut PassContext) -> Option<Region> {
         let limits = Limits { nodes: self.options.node_limit, iterations: self.options.iter_limit };
         let mut terms = terms::Terms::new();
-        let imported = region::import(&mut terms, func, region);
-        let saturation = rules::saturate(&mut terms, rules, limits);
-        let extraction = extract::extract(&terms, &imported.roots, &saturation.joint, self.options.target.machine());
+        let (imported, saturation, extraction) = cx.timed(SATURATE_AND_EXTRACT, || {
+            let imported = region::import(&mut terms, func, region);
+            let saturation = rules::saturate(&mut terms, rules, limits);
+            let extraction = extract::extract(&terms, &imported.roots, &saturation.joint, self.options.target.machine());
+            (imported, saturation, extraction)
+        });
         let written = extraction.as_ref().and_then(|e| region::export(&terms, e, &imported, func, region));
         cx.row(
             "functions",
