@@ -438,56 +438,6 @@ impl Code {
         self.statement(format_args!("br label %head{id}"));
         self.begin_block(format!("exit{id}"));
     }
-    /// Where code is written now, for [`Code::loads_first`].
-    pub fn mark(&self) -> usize {
-        self.body.len()
-    }
-
-    /// Moves loads from address space `space` written since `mark`, and the integer arithmetic of their addresses, before all else since then, so that they
-    /// wait for memory together. Does nothing if a block ended in between. Nothing since `mark` may store to that space.
-    pub fn loads_first(&mut self, mark: usize, space: u8) {
-        const ADDRESSES: [&str; 14] =
-            ["add", "sub", "mul", "shl", "lshr", "ashr", "and", "or", "udiv", "urem", "zext", "sext", "trunc", "getelementptr"];
-        fn names(text: &str) -> impl Iterator<Item = &str> {
-            let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
-            text.split('%').skip(1).map(move |rest| &rest[..rest.find(ends).unwrap_or(rest.len())])
-        }
-        let recent = self.body.split_off(mark);
-        let lines: Vec<&str> = recent.lines().collect();
-        if lines.iter().any(|line| !line.starts_with("  ") || line.starts_with("  br ")) {
-            self.body.push_str(&recent);
-            return;
-        }
-        let from = format!("ptr addrspace({space}) ");
-        let is_clamp =
-            |text: &str| ["smin", "smax", "umin"].iter().any(|f| text.starts_with("call ") && text.contains(&format!(" @llvm.{f}.")));
-        let is_load = |text: &str| text.starts_with("load ") && text.contains(&from);
-        let definition =
-            |line: &'_ str| line.trim_start().strip_prefix('%')?.split_once(" = ").map(|(n, t)| (n.to_string(), t.to_string()));
-        let definitions: Vec<Option<(String, String)>> = lines.iter().map(|line| definition(line)).collect();
-        let at: BTreeMap<&str, usize> = definitions.iter().enumerate().filter_map(|(i, d)| Some((d.as_ref()?.0.as_str(), i))).collect();
-        let (mut movable, mut moved) = (vec![false; lines.len()], vec![false; lines.len()]);
-        for (i, d) in definitions.iter().enumerate() {
-            let Some((_, text)) = d else { continue };
-            let opcode = text.split(' ').next().unwrap_or_default();
-            movable[i] = (is_load(text) || is_clamp(text) || ADDRESSES.contains(&opcode))
-                && names(text).all(|n| at.get(n).is_none_or(|&j| movable[j]));
-        }
-        for (i, d) in definitions.iter().enumerate().rev() {
-            let Some((_, text)) = d else { continue };
-            if movable[i] && (moved[i] || is_load(text)) {
-                moved[i] = true;
-                names(text).filter_map(|n| at.get(n)).for_each(|&j| moved[j] = true);
-            }
-        }
-        for first in [true, false] {
-            for (line, _) in lines.iter().zip(&moved).filter(|(_, m)| **m == first) {
-                self.body.push_str(line);
-                self.body.push('\n');
-            }
-        }
-    }
-
     /// Keeps optimizations from moving memory accesses across this place, and from merging iterations of the loop around it.
     pub fn barrier(&mut self) {
         self.statement(format_args!("call void asm sideeffect \"\", \"~{{memory}}\"()"));

@@ -59,11 +59,6 @@ extern "C" fn exchange(value: u32, mask: u32) -> u32 {
     let all = publish([value, 0, 0, 0, 0, 0]);
     all[((place().thread % 32) ^ mask) as usize][0]
 }
-/// `shfl.sync.idx`: bits 8 to 12 of `control` say which bits of the lane's own number stay.
-extern "C" fn exchange_from(value: u32, source: u32, control: u32) -> u32 {
-    let (all, kept) = (publish([value, 0, 0, 0, 0, 0]), control >> 8 & 31);
-    all[((place().thread & kept) | (source & !kept & 31)) as usize][0]
-}
 extern "C" fn permute(a: u32, b: u32, selector: u32) -> u32 {
     let bytes = u64::from(b) << 32 | u64::from(a);
     (0..4).fold(0, |out, i| out | ((bytes >> (8 * (selector >> (4 * i) & 7))) as u32 & 0xff) << (8 * i))
@@ -110,11 +105,6 @@ fn for_host(source: &Source) -> String {
         "shfl.sync.bfly.i32",
         "define i32 @(i32 %m, i32 %v, i32 %x, i32 %c)",
         format!("{}\n%r = call i32 %f(i32 %v, i32 %x)\nret i32 %r", host(2)),
-    );
-    define(
-        "shfl.sync.idx.i32",
-        "define i32 @(i32 %m, i32 %v, i32 %x, i32 %c)",
-        format!("{}\n%r = call i32 %f(i32 %v, i32 %x, i32 %c)\nret i32 %r", host(6)),
     );
     for (name, operand, flag) in [("mma.m16n8k16.row.col.f32.f32", "<2 x half>", 0), ("mma.m16n8k16.row.col.bf16", "i32", 1)] {
         let params: Vec<String> = (0..6).map(|i| format!("{operand} %w{i}")).chain((0..4).map(|i| format!("float %c{i}"))).collect();
@@ -177,14 +167,13 @@ impl Emulator {
         let library = self.load(&launch.source, buffers.len());
         // SAFETY: both symbols are defined by `load` with these types.
         let (table, entry) = unsafe {
-            let table: *mut [usize; 7] = *library.get::<*mut [usize; 7]>(b"icd_host").expect("defined");
+            let table: *mut [usize; 6] = *library.get::<*mut [usize; 6]>(b"icd_host").expect("defined");
             let entry: extern "C" fn(*const usize) = *library.get(b"icd_entry").expect("defined");
             (table, entry)
         };
         // SAFETY: no kernel of this library runs yet.
         unsafe {
-            *table = [special as *const (), barrier as _, exchange as _, mma as _, exp2 as _, permute as _, exchange_from as _]
-                .map(|f: *const ()| f as usize);
+            *table = [special as *const (), barrier as _, exchange as _, mma as _, exp2 as _, permute as _].map(|f: *const ()| f as usize);
         }
         let args: Vec<usize> = buffers.iter().map(|p| *p as usize).collect();
         let threads = launch.threads;

@@ -91,7 +91,7 @@ impl Kernel {
         Kernel { code: Code::with_exp2(), arch, threads, registers: None, params: Vec::new(), shared: 0 }
     }
 
-    /// Lets a thread have this many registers, where the assembler would rather spill than have fewer blocks on a multiprocessor.
+    /// Lets a thread have this many registers, where the assembler would rather spill, or load late, than have fewer blocks on a multiprocessor.
     pub(crate) fn allow_registers(&mut self, registers: u32) {
         self.registers = Some(registers);
     }

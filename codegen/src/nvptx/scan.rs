@@ -8,7 +8,7 @@
 //!
 //! The state is cut into lanes: as many equal runs of consecutive elements as its smallest tensor, or the smallest row, has elements. A body that needs state of
 //! another lane is no such scan ([`CodegenError::Mismatch`]): every read's range is checked as the code is written. Iterations are written in groups,
-//! loads first and stores last, so that a group waits for memory once.
+//! stores last, and threads have registers for what a group loads, so that a group waits for memory once.
 
 use super::{
     kernel::{Body, Kernel, Launch, WARP, int, shuffle_xor},
@@ -41,6 +41,9 @@ const MAX_THREADS: i64 = 1 << 16;
 fn mismatch<T>(why: impl Into<String>) -> Result<T> {
     Err(CodegenError::Mismatch { why: why.into() })
 }
+
+/// Registers that a thread may have: with fewer, the assembler puts loads between the iterations that use them, and each waits for memory.
+const REGISTERS: u32 = 128;
 
 /// Threads up to which blocks have one warp, so that all multiprocessors have some.
 const SMALL_BLOCKS: i64 = 1 << 15;
@@ -114,6 +117,7 @@ fn attempt<'a>(arch: Arch, body: &Body<'a>, op: &'a Op, scan: &Scan<'a>, extents
     let threads = if total <= SMALL_BLOCKS { WARP } else { 128 };
     let grid = blocks(total, threads)?;
     let mut k = Kernel::new(arch, threads);
+    k.allow_registers(REGISTERS);
     let buffers: Vec<Val> = body.args.iter().map(|_| k.buffer(false)).collect();
     let outs = scan.roles.iter().map(|role| (*role != Role::Invariant).then(|| k.buffer(true))).collect();
     let mut e = body.elemental(&buffers);
@@ -182,12 +186,11 @@ impl<'a> Lane<'a, '_> {
         }
         let group = GROUPS.into_iter().find(|g| scan.steps % g == 0).unwrap_or(1);
         let l = e.begin_loop(&Val::i64(scan.first), &Val::i64(scan.first + scan.steps), &Val::i64(group));
-        let (mut rows, mark) = (Vec::new(), e.code.mark());
+        let mut rows = Vec::new();
         for step in 0..group {
             let at = e.code.bin("add nuw nsw", &l.iv, &Val::i64(step));
             e.isolated(|e| self.iteration(e, &at, &mut rows))?;
         }
-        e.code.loads_first(mark, 1);
         let guard = self.leader.as_ref().map(|leader| e.code.begin_if(leader));
         for (dtype, value, out, place) in rows {
             store_element(&mut e.code, dtype, &value, &out, &place)?;
