@@ -13,6 +13,7 @@ mod unknown;
 pub use args::{Args, Emit};
 pub use emit::{EmitError, EmitRequest};
 
+use crate::exit;
 use icd_ir::prescan::{self, InputKind};
 use icd_ir::register;
 use std::ffi::OsString;
@@ -20,17 +21,6 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 const TITLE: &str = "icd optimizer driver\n";
-
-/// Success.
-pub const EXIT_OK: i32 = 0;
-/// An error that was diagnosed.
-pub const EXIT_ERROR: i32 = 1;
-/// The command line is wrong.
-pub const EXIT_USAGE: i32 = 2;
-/// A limit was hit.
-pub const EXIT_LIMIT: i32 = 3;
-/// A bug of this program.
-pub const EXIT_INTERNAL: i32 = 70;
 
 /// Runs the tool on the process's arguments (the program's name first). Returns the exit status.
 pub fn main(argv: Vec<OsString>) -> i32 {
@@ -41,7 +31,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     }
     let args = match Args::parse(&argv) {
         Ok(args) => args,
-        Err(message) => return fail(EXIT_USAGE, &message),
+        Err(message) => return fail(exit::USAGE, &message),
     };
     if args.help {
         print(args::HELP);
@@ -51,7 +41,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
             args::ListFormat::Text => pipeline::list(),
             args::ListFormat::Markdown => icd_passes::markdown(),
         });
-        return EXIT_OK;
+        return exit::OK;
     }
     icd_passes::mlir::register_passes();
     if !args.reads_input() {
@@ -63,7 +53,7 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     };
     let user = args.pipeline.clone().unwrap_or_else(|| "builtin.module()".into());
     if let Err(message) = pipeline::check(&user) {
-        return fail(EXIT_ERROR, &message);
+        return fail(exit::ERROR, &message);
     }
     unknown::register(args.strict);
     icd_ir::reproducer::set_folder(Some(".".into()));
@@ -71,16 +61,16 @@ pub fn main(argv: Vec<OsString>) -> i32 {
     if args.emit.is_generated() {
         let request = EmitRequest::new(&args, &user);
         if let Err(message) = request.check() {
-            return fail(EXIT_USAGE, &message);
+            return fail(exit::USAGE, &message);
         }
         emit::register(request);
     }
     let status = register::opt_main(args.mlir_arguments(Some(whole)), TITLE);
     match status {
-        0 => EXIT_OK,
-        _ if register::internal_error_seen() => EXIT_INTERNAL,
-        _ if emit::limit_seen() => EXIT_LIMIT,
-        _ => EXIT_ERROR,
+        0 => exit::OK,
+        _ if register::internal_error_seen() => exit::INTERNAL,
+        _ if emit::limit_seen() => exit::LIMIT,
+        _ => exit::ERROR,
     }
 }
 
@@ -90,11 +80,11 @@ pub fn main(argv: Vec<OsString>) -> i32 {
 /// The exit status, and what is wrong.
 fn input(args: &Args) -> Result<InputKind, (i32, String)> {
     let scanned = |kind: Result<InputKind, prescan::PrescanError>| {
-        kind.map_err(|e| (if e.is_limit() { EXIT_LIMIT } else { EXIT_ERROR }, e.to_string()))
+        kind.map_err(|e| (if e.is_limit() { exit::LIMIT } else { exit::ERROR }, e.to_string()))
     };
     let probed = |kind: &InputKind, path: &Path, shown: &str| match kind {
         InputKind::Text => Ok(()),
-        InputKind::Bytecode { .. } | InputKind::Portable { .. } => probe::survives(path, shown).map_err(|why| (EXIT_ERROR, why)),
+        InputKind::Bytecode { .. } | InputKind::Portable { .. } => probe::survives(path, shown).map_err(|why| (exit::ERROR, why)),
     };
     if let Some(path) = args.input.as_deref().filter(|&path| path != "-") {
         let kind = scanned(prescan::file(path.as_ref()))?;
@@ -102,7 +92,7 @@ fn input(args: &Args) -> Result<InputKind, (i32, String)> {
         return Ok(kind);
     }
     let shown = "standard input";
-    let unread = |e: std::io::Error| (EXIT_ERROR, format!("{shown}: {e}"));
+    let unread = |e: std::io::Error| (exit::ERROR, format!("{shown}: {e}"));
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(prescan::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unread)?;
     let kind = scanned(prescan::scan(shown.as_ref(), &bytes))?;

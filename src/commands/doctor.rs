@@ -20,5 +20,5 @@ pub fn run() -> anyhow::Result<i32> {
     }
     let linker = ["/usr/lib/llvm-22/bin/ld.lld", "/usr/bin/ld.lld-22"].into_iter().find(|p| Path::new(p).exists());
     writeln!(out, "{:<12} {}", "linker", linker.unwrap_or("no ld.lld of LLVM 22: install lld-22 to compile for the CPU"))?;
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }

@@ -105,7 +105,7 @@ pub fn embeddings(args: &EmbeddingsArgs) -> anyhow::Result<i32> {
     if let Some(path) = &args.report {
         write_file(path, &report(&outcomes, sentences.len()).to_html()?)?;
     }
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }
 
 fn read_reference(path: &Path, sentences: usize) -> anyhow::Result<Vec<Vec<f32>>> {

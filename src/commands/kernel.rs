@@ -157,7 +157,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         for folder in write_candidates(&problem, limit, &args.out)? {
             writeln!(out, "{}", folder.display())?;
         }
-        return Ok(crate::opt::EXIT_OK);
+        return Ok(crate::exit::OK);
     }
     let tables = match &args.tune_table {
         Some(path) => tune_table::read(path).with_context(|| path.display().to_string())?,
@@ -174,5 +174,5 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         kernel.block,
         kernel.shared_bytes
     )?;
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }

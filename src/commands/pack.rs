@@ -140,7 +140,7 @@ struct Like {
 pub fn run(args: &PackArgs) -> anyhow::Result<i32> {
     let bytes = if args.unpack { unpack::unpack(&args.file, &args.out)? } else { pack(args)? };
     writeln!(std::io::stdout().lock(), "{}: {bytes} bytes", args.out.display())?;
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }
 
 /// Kind, float type and order as asked for, for a matrix of `k` rows.

@@ -141,7 +141,7 @@ pub fn run(args: &PermuteArgs) -> anyhow::Result<i32> {
         write_file(path, &page(&outcome, maps).to_html()?)?;
     }
     print(args, &outcome)?;
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }
 
 fn graph_outcome(args: &PermuteArgs, pool: &rayon::ThreadPool) -> anyhow::Result<(Outcome, Permutation, Vec<HeatMap>)> {

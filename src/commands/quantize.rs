@@ -209,7 +209,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
     }
     if args.dry_run {
         print_plan(&plan, args.json)?;
-        return Ok(crate::opt::EXIT_OK);
+        return Ok(crate::exit::OK);
     }
     let cuda = match args.device {
         DeviceName::Cpu => None,
@@ -238,7 +238,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
     })?;
     progress.finish_and_clear();
     print_report(&report, &args.output, args.json)?;
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }
 
 /// The folder of finished layers for `output`.

@@ -49,7 +49,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<i32> {
     writeln!(out, "state      {}", stages.iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" → "))?;
     if !config.gate.measure {
         writeln!(out, "arms       {} in {}; measure them with: icd-run {} gate", plan.arms.len(), folder.display(), folder.display())?;
-        return Ok(crate::opt::EXIT_OK);
+        return Ok(crate::exit::OK);
     }
     let options = Options {
         backend: config.machine.backend,
@@ -69,5 +69,5 @@ pub fn run(args: &RunArgs) -> anyhow::Result<i32> {
     let report = gate::write(folder, &plan, &measured, &judgement)?;
     write!(out, "{}", report.to_text())?;
     let met = judgement.gate == Verdict::Met;
-    Ok(if args.enforce && !met { crate::opt::EXIT_ERROR } else { crate::opt::EXIT_OK })
+    Ok(if args.enforce && !met { crate::exit::ERROR } else { crate::exit::OK })
 }

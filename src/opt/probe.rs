@@ -51,7 +51,7 @@ pub(super) fn child(path: &Path) -> i32 {
     let limit = BASE_BYTES.saturating_add(bytes.saturating_mul(BYTES_PER_BYTE));
     let limited = Resource::AS.set(limit, limit).and_then(|()| Resource::CORE.set(0, 0));
     if limited.is_err() {
-        return super::EXIT_INTERNAL;
+        return crate::exit::INTERNAL;
     }
     let arguments = ["icd-opt".into(), path.into(), "--allow-unregistered-dialect".into(), "-o".into(), "/dev/null".into()];
     icd_ir::register::opt_main(arguments, super::TITLE)

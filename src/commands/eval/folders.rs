@@ -39,5 +39,5 @@ pub(super) fn run(args: &EmbeddingsArgs) -> anyhow::Result<i32> {
         writeln!(out, "nearest          top-10 {:.4}, top-1 {:.4}", o.top10, o.top1)?;
         writeln!(out, "bits a weight    {:.3} ({:.1} MB in all)", o.size.bits_per_weight, o.size.model_bytes as f64 / 1e6)?;
     }
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }

@@ -63,5 +63,5 @@ pub fn run(args: &PerplexityArgs) -> anyhow::Result<i32> {
         }
         writeln!(out, "model           {:.1} MB", o.size.model_bytes as f64 / 1e6)?;
     }
-    Ok(crate::opt::EXIT_OK)
+    Ok(crate::exit::OK)
 }
