@@ -7,6 +7,8 @@ pub mod gptq_block;
 pub mod grid_fit;
 pub mod refine;
 pub mod vector_assign;
+pub mod vector_fit;
+pub mod vector_recode;
 pub mod vector_sweep;
 
 use super::kernel_module::KernelError;
@@ -35,6 +37,11 @@ pub const KERNELS: &[(&str, Emit)] = &[
     ("vector_assign_4", |arch| vector_assign::emit(arch, "vector_assign_4", 4)),
     ("vector_assign_8", |arch| vector_assign::emit(arch, "vector_assign_8", 8)),
     ("vector_assign_16", |arch| vector_assign::emit(arch, "vector_assign_16", 16)),
+    ("vector_expand", vector_fit::vector_expand),
+    ("vector_recode_4", |arch| vector_recode::emit(arch, "vector_recode_4", 4)),
+    ("vector_recode_8", |arch| vector_recode::emit(arch, "vector_recode_8", 8)),
+    ("vector_recode_16", |arch| vector_recode::emit(arch, "vector_recode_16", 16)),
+    ("vector_sums", vector_fit::vector_sums),
     ("vector_sweep_4", |arch| vector_sweep::emit(arch, "vector_sweep_4", 4)),
     ("vector_sweep_8", |arch| vector_sweep::emit(arch, "vector_sweep_8", 8)),
     ("vector_sweep_16", |arch| vector_sweep::emit(arch, "vector_sweep_16", 16)),

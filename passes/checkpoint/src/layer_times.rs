@@ -26,6 +26,8 @@ pub enum Step {
     Vptq,
     /// The same with a residual codebook: both twice.
     VptqResidual,
+    /// Rounds of descent after it.
+    Descent,
 }
 
 impl Step {
@@ -34,6 +36,7 @@ impl Step {
         match self {
             Step::Calibration => k * k * n,
             Step::Gptq | Step::Refined => k * k * (n + k),
+            Step::Descent => k * k * n,
             // The search of codebooks is most of it.
             Step::Vptq | Step::VptqResidual => k * n,
         }
@@ -52,8 +55,8 @@ struct Measured {
     k: usize,
     n: usize,
     seconds: f64,
-    /// Seconds by their names.
-    #[serde(default)]
+    /// Seconds by their names: the least of each, or for VPTQ sums over a run.
+    #[serde(default, alias = "stages_mean")]
     stages: BTreeMap<String, f64>,
 }
 
@@ -65,13 +68,22 @@ impl Measured {
             step => step,
         }
     }
+
+    /// Seconds of a step, where it was measured.
+    fn seconds_of(&self, step: Step) -> Option<f64> {
+        let descent = self.stages.get("descent").copied();
+        match step {
+            Step::Descent => descent,
+            step => (self.step() == Some(step)).then(|| self.seconds - descent.unwrap_or(0.0)),
+        }
+    }
 }
 
 /// (work, seconds) of a step, by work; of several times for the same work the longest.
 fn points(step: Step) -> Vec<(f64, f64)> {
     static MEASURED: OnceLock<Vec<Measured>> = OnceLock::new();
     let all = MEASURED.get_or_init(|| serde_json::from_str::<Record>(RECORD).map_or(Vec::new(), |r| r.results));
-    let mut points: Vec<(f64, f64)> = all.iter().filter(|m| m.step() == Some(step)).map(|m| (step.work(m.k, m.n), m.seconds)).collect();
+    let mut points: Vec<(f64, f64)> = all.iter().filter_map(|m| Some((step.work(m.k, m.n), m.seconds_of(step)?))).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
     points.dedup_by_key(|p| p.0);
     points
@@ -97,7 +109,7 @@ mod tests {
 
     #[test]
     fn measured_layers_take_what_was_measured_and_larger_ones_more() {
-        for step in [Step::Calibration, Step::Gptq, Step::Refined, Step::Vptq, Step::VptqResidual] {
+        for step in [Step::Calibration, Step::Gptq, Step::Refined, Step::Vptq, Step::VptqResidual, Step::Descent] {
             let points = points(step);
             assert!(!points.is_empty(), "{step:?} is in the record");
             let mut before = 0.0;

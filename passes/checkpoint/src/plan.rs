@@ -37,8 +37,8 @@ pub struct Plan {
     pub operations: f64,
     /// The accelerator whose measured layers the next figure comes from.
     pub device: &'static str,
-    /// Seconds of Hessians and of the sweeps of GPTQ or VPTQ on it, transfers included; none for other methods. Forward passes and
-    /// VPTQ's rounds of descent, which run on the processor, come on top.
+    /// Seconds of Hessians, sweeps and descent of GPTQ or VPTQ on it, transfers included; none for other methods. Forward passes, which run on the
+    /// processor, come on top.
     pub device_seconds: Option<f64>,
 }
 
@@ -89,6 +89,9 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
                     operations += k * k * spec.n as f64 * 2.0 + 4.0 / 3.0 * k * k * k;
                 }
                 device_seconds += layer_times::seconds(step, part, spec.n);
+                if options.method == Method::Vptq {
+                    device_seconds += layer_times::seconds(Step::Descent, part, spec.n);
+                }
             }
             operations += (2.0 + if tokens > 0 { 6.0 * tokens as f64 } else { 0.0 }) * elements as f64;
         }

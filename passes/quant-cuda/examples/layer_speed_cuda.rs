@@ -107,7 +107,9 @@ fn vectors(cuda: &Cuda, matrix: Matrix<'_>, calibration: &Calibration) -> Outcom
     let mut results = Vec::new();
     for (name, vptq) in [
         ("vptq, vectors of 8, 4096 entries", Vptq::new(8, 4096)),
+        ("the same with three rounds of descent", Vptq { sweeps: 3, ..Vptq::new(8, 4096) }),
         ("vptq, vectors of 4, 256 entries and 256 residual entries", Vptq { residual: 256, ..Vptq::new(4, 256) }),
+        ("the same with residual entries and three rounds of descent", Vptq { residual: 256, sweeps: 3, ..Vptq::new(4, 256) }),
     ] {
         if k > 4096 {
             continue;

@@ -30,6 +30,7 @@ type Gemm = unsafe extern "C" fn(
     c_int,
 ) -> c_int;
 type Syrk = unsafe extern "C" fn(Handle, c_int, c_int, c_int, c_int, *const f32, *const f32, c_int, *const f32, *mut f32, c_int) -> c_int;
+type Axpy = unsafe extern "C" fn(Handle, c_int, *const f32, *const f32, c_int, *mut f32, c_int) -> c_int;
 type Trsm = unsafe extern "C" fn(Handle, c_int, c_int, c_int, c_int, c_int, c_int, *const f32, *const f32, c_int, *mut f32, c_int) -> c_int;
 
 const PLAIN: c_int = 0;
@@ -64,6 +65,7 @@ pub(crate) struct Blas {
     gemm: Gemm,
     syrk: Syrk,
     trsm: Trsm,
+    axpy: Axpy,
     _library: Library,
 }
 
@@ -99,11 +101,11 @@ impl Blas {
         let create = function!(b"cublasCreate_v2\0", Create);
         let destroy = function!(b"cublasDestroy_v2\0", Destroy);
         let (gemm, syrk) = (function!(b"cublasSgemm_v2\0", Gemm), function!(b"cublasSsyrk_v2\0", Syrk));
-        let trsm = function!(b"cublasStrsm_v2\0", Trsm);
+        let (trsm, axpy) = (function!(b"cublasStrsm_v2\0", Trsm), function!(b"cublasSaxpy_v2\0", Axpy));
         let mut handle = ptr::null_mut();
         // SAFETY: writes one pointer.
         check("start cuBLAS", unsafe { create(&mut handle) })?;
-        Ok(Self { handle, destroy, gemm, syrk, trsm, _library: library })
+        Ok(Self { handle, destroy, gemm, syrk, trsm, axpy, _library: library })
     }
 
     /// `c = alpha · a · b + beta · c`, with `c` of `m × n`, `a` of `m × k`.
@@ -112,6 +114,22 @@ impl Blas {
     /// The matrices lie in device memory that lives until the work is done.
     pub(crate) unsafe fn gemm(
         &self,
+        shape: (usize, usize, usize),
+        alpha: f32,
+        a: Operand,
+        b: Operand,
+        beta: f32,
+        c: Operand,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.multiply(PLAIN, shape, alpha, a, b, beta, c) }
+    }
+
+    /// # Safety
+    /// As [`Blas::gemm`].
+    unsafe fn multiply(
+        &self,
+        of_b: c_int,
         (m, n, k): (usize, usize, usize),
         alpha: f32,
         a: Operand,
@@ -125,7 +143,7 @@ impl Blas {
             (self.gemm)(
                 self.handle,
                 PLAIN,
-                PLAIN,
+                of_b,
                 sizes[0],
                 sizes[1],
                 sizes[2],
@@ -139,6 +157,23 @@ impl Blas {
                 strides[2],
             )
         })
+    }
+
+    /// `c = alpha · a · bᵀ + beta · c`, with `c` of `m × n`, `a` of `m × k`, `b` of `n × k`.
+    ///
+    /// # Safety
+    /// As [`Blas::gemm`].
+    pub(crate) unsafe fn gemm_transposed(
+        &self,
+        shape: (usize, usize, usize),
+        alpha: f32,
+        a: Operand,
+        b: Operand,
+        beta: f32,
+        c: Operand,
+    ) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.multiply(TRANSPOSED, shape, alpha, a, b, beta, c) }
     }
 
     /// One triangle of `c = alpha · a · aᵀ + beta · c`, with `c` of `n × n`, `a` of `n × k`.
@@ -163,6 +198,16 @@ impl Blas {
         check("multiply a matrix by itself", unsafe {
             (self.syrk)(self.handle, triangle, PLAIN, n, k, &alpha, pointer(a.0), of_a, &beta, pointer(c.0), of_c)
         })
+    }
+
+    /// `y = y + by · x` for `count` elements.
+    ///
+    /// # Safety
+    /// As [`Blas::gemm`].
+    pub(crate) unsafe fn add_scaled(&self, count: usize, by: f32, x: u64, y: u64) -> Result<()> {
+        let count = integer(count)?;
+        // SAFETY: the caller's promise; the factor is read before the call returns.
+        check("add vectors", unsafe { (self.axpy)(self.handle, count, &by, pointer(x), 1, pointer(y), 1) })
     }
 
     /// Replaces `b` of `m × n` by the solution for the lower triangular `l`.

@@ -9,7 +9,10 @@ use crate::{
     error::{CudaError, Result},
     kernels,
 };
-use icd_quant::{Accelerator, Clusters, Damped, Factored, GptqCodes, GptqSweep, QuantError, Refinement, VectorCodes, VectorSweep};
+use icd_quant::{
+    Accelerator, Clusters, Damped, DeviceDescent, Factored, GptqCodes, GptqSweep, QuantError, Refinement, VectorCodes, VectorDescent,
+    VectorSweep,
+};
 
 /// Channels that a padded matrix has a multiple of: those of a block of GPTQ's sweep.
 pub(crate) const BLOCK: usize = 128;
@@ -69,6 +72,22 @@ impl Accelerator for Cuda {
         Ok(sum?)
     }
 
+    fn add_cross(&self, c: &mut [f32], k: usize, rows: [&[f32]; 2], keep: f32, gain: f32) -> std::result::Result<(), QuantError> {
+        let [x, y] = rows;
+        if k == 0 || c.len() != k * k || !x.len().is_multiple_of(k) || x.len() != y.len() || k > MOST_CHANNELS {
+            return Err(QuantError::Argument(format!("{} and {} elements of pairs for {k} channels", x.len(), y.len())));
+        }
+        let sum = self.stage("cross moment", |gpu| {
+            let sum = if keep == 0.0 { gpu.allocate(c.len())? } else { gpu.upload(c)? };
+            let (x, y) = (gpu.upload(x)?, gpu.upload(y)?);
+            // SAFETY: `x` and `y` are `k` by the rows' number and `sum` is `k` by `k`; all live past the wait. Columns of `sum` are rows of C.
+            unsafe { gpu.blas()?.gemm_transposed((k, k, rows[0].len() / k), gain, (y.at(0), k), (x.at(0), k), keep, (sum.at(0), k))? };
+            gpu.wait()?;
+            gpu.download(&sum, c)
+        });
+        Ok(sum?)
+    }
+
     fn factor(&self, hessian: &Damped<'_>) -> std::result::Result<Option<Box<dyn Factored + '_>>, QuantError> {
         let k = hessian.order.len();
         if hessian.hessian.len() != k * k || hessian.diagonal.len() != k || hessian.order.iter().any(|c| *c >= k) || k > MOST_CHANNELS {
@@ -82,9 +101,29 @@ impl Accelerator for Cuda {
         crate::refine::refine(self, task).map(Some)
     }
 
+    fn descent(&self, task: &VectorDescent<'_>) -> std::result::Result<Option<Box<dyn DeviceDescent + '_>>, QuantError> {
+        Ok(Some(Box::new(crate::descent::Ground::new(self, task)?)))
+    }
+
     fn clusters(&self, xs: &[f32], weights: &[f32], v: usize) -> std::result::Result<Box<dyn Clusters + '_>, QuantError> {
         Ok(Box::new(crate::vectors::Vectors::new(self, xs, weights, v)?))
     }
+}
+
+/// The Hessian by position with its damped diagonal, `size * size`; positions beyond the channels touch no other.
+pub(crate) fn by_position(gpu: &Gpu, hessian: &Damped<'_>, size: usize) -> Result<Buffer<f32>> {
+    let k = hessian.order.len();
+    let mut order = hessian.order.iter().map(|c| index(*c)).collect::<Result<Vec<u32>>>()?;
+    order.resize(size, NO_CHANNEL);
+    let mut diagonal = hessian.diagonal.to_vec();
+    diagonal.resize(size, 1.0);
+    let (order, diagonal, from) = (gpu.upload(&order)?, gpu.upload(&diagonal)?, gpu.upload(hessian.hessian)?);
+    let out = gpu.allocate::<f32>(size * size)?;
+    let args = [out.arg(), from.arg(), order.arg(), diagonal.arg(), Arg::Int(index(size)?), Arg::Int(index(k)?)];
+    // SAFETY: the kernel's parameters; the arrays have the sizes that are said and live past the wait.
+    unsafe { gpu.launch(&kernels::GATHER_HESSIAN, (blocks(size), size), &args)? };
+    gpu.wait()?;
+    Ok(out)
 }
 
 fn factor<'a>(cuda: &'a Cuda, gpu: &Gpu, hessian: &Damped<'_>) -> Result<Option<Factor<'a>>> {

@@ -16,7 +16,7 @@ const fn assign_bytes(v: u32) -> u32 {
     64 * (v + 1) * 4
 }
 
-/// A block of Uᵀ, the weights of four vectors with a row of targets and one of errors, and eight warps' candidates.
+/// A block of Uᵀ or H, the weights or slopes of four vectors with a row of targets and one of errors, and eight warps' candidates.
 const fn sweep_bytes(v: u32) -> u32 {
     64 * 64 * 4 + (64 + 2) * 4 * v * 4 + 8 * 4 * 8
 }
@@ -57,6 +57,11 @@ kernels! {
     VECTOR_ASSIGN_4 "vector_assign_4" 128 assign_bytes(4);
     VECTOR_ASSIGN_8 "vector_assign_8" 128 assign_bytes(8);
     VECTOR_ASSIGN_16 "vector_assign_16" 128 assign_bytes(16);
+    VECTOR_EXPAND "vector_expand" 256 0;
+    VECTOR_RECODE_4 "vector_recode_4" 256 sweep_bytes(4);
+    VECTOR_RECODE_8 "vector_recode_8" 256 sweep_bytes(8);
+    VECTOR_RECODE_16 "vector_recode_16" 256 sweep_bytes(16);
+    VECTOR_SUMS "vector_sums" 256 0;
     VECTOR_SWEEP_4 "vector_sweep_4" 256 sweep_bytes(4);
     VECTOR_SWEEP_8 "vector_sweep_8" 256 sweep_bytes(8);
     VECTOR_SWEEP_16 "vector_sweep_16" 256 sweep_bytes(16);

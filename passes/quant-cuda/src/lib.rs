@@ -8,6 +8,7 @@
 //! fixed order, or in integers. It differs from the processor's by the rounding of sums.
 
 mod blas;
+mod descent;
 mod device;
 mod error;
 mod factor;

@@ -4,7 +4,7 @@ use crate::{
     blas::Blas,
     device::{Arg, Buffer, Cuda, Gpu},
     error::Result,
-    factor::{BLOCK, NO_CHANNEL, blocks, index},
+    factor::{BLOCK, NO_CHANNEL, blocks, by_position, index},
     gptq::{COLUMNS, gather, narrowed},
     kernels,
 };
@@ -14,7 +14,7 @@ use icd_quant::{GptqCodes, Matrix, QuantError, Refinement};
 const CHANNELS: usize = 64;
 
 /// Rows of `n` filled up to `columns`.
-fn widened<T: Copy>(rows: &[T], n: usize, columns: usize, fill: T) -> Vec<T> {
+pub(crate) fn widened<T: Copy>(rows: &[T], n: usize, columns: usize, fill: T) -> Vec<T> {
     let mut out = vec![fill; rows.len() / n * columns];
     out.chunks_exact_mut(columns).zip(rows.chunks_exact(n)).for_each(|(to, row)| to[..n].copy_from_slice(row));
     out
@@ -68,18 +68,9 @@ fn run(gpu: &Gpu, task: &Refinement<'_>) -> Result<GptqCodes> {
     let mut order = task.hessian.order.iter().map(|c| index(*c)).collect::<Result<Vec<u32>>>()?;
     let weights = gather(gpu, task.weight, &order, task.dead, size, columns)?;
     order.resize(size, NO_CHANNEL);
-    let mut diagonal = task.hessian.diagonal.to_vec();
-    diagonal.resize(size, 1.0);
-    let (order, diagonal) = (gpu.upload(&order)?, gpu.upload(&diagonal)?);
-    let hessian = gpu.allocate::<f32>(size * size)?;
+    let order = gpu.upload(&order)?;
+    let hessian = by_position(gpu, &task.hessian, size)?;
     let [width, wide, count, members] = [index(size)?, index(columns)?, index(k)?, index(group_size)?].map(Arg::Int);
-    {
-        let from = gpu.upload(task.hessian.hessian)?;
-        let args = [hessian.arg(), from.arg(), order.arg(), diagonal.arg(), width, count];
-        // SAFETY: the kernel's parameters; the arrays have the sizes that are said and live past the wait.
-        unsafe { gpu.launch(&kernels::GATHER_HESSIAN, (blocks(size), size), &args)? };
-        gpu.wait()?;
-    }
     let bytes = gpu.upload(&widened(&task.found.codes, n, columns, 0))?;
     let scales = gpu.upload(&widened(&task.found.scales, n, columns, 1.0))?;
     let zeros = gpu.upload(&widened(&task.found.zeros, n, columns, 0.0))?;

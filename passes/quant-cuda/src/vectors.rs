@@ -10,13 +10,13 @@ use crate::{
 use icd_quant::{Assigned, Clusters, QuantError, VectorCodes, VectorSweep};
 
 /// Most weights a vector.
-const MOST: usize = 16;
+pub(crate) const MOST: usize = 16;
 /// Entries that books are filled up to a multiple of: what the sweep's block of threads takes at once.
 const ENTRIES: usize = 256;
 /// Channels of a block of the sweep.
-const CHANNELS: usize = 64;
+pub(crate) const CHANNELS: usize = 64;
 /// Vectors of a block of threads of the sweep.
-const VECTORS: usize = 4;
+pub(crate) const VECTORS: usize = 4;
 /// Bits of a sum: the sign and a margin are left.
 const SUM_BITS: i32 = 61;
 
@@ -31,14 +31,14 @@ fn kernels_for(v: usize) -> (usize, &'static Kernel, &'static Kernel, usize) {
 }
 
 /// A codebook on the device: −c and ½|c|². What it is filled up with is never nearest.
-struct Book {
-    negated: Buffer<f32>,
-    halves: Buffer<f32>,
-    entries: usize,
+pub(crate) struct Book {
+    pub(crate) negated: Buffer<f32>,
+    pub(crate) halves: Buffer<f32>,
+    pub(crate) entries: usize,
 }
 
 impl Book {
-    fn new(gpu: &Gpu, centroids: &[f32], v: usize) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, centroids: &[f32], v: usize) -> Result<Self> {
         let padded = kernels_for(v).0;
         let entries = (centroids.len() / v).next_multiple_of(ENTRIES);
         let (mut negated, mut halves) = (vec![0f32; entries * padded], vec![f32::INFINITY; entries]);
@@ -55,7 +55,7 @@ fn wrong(what: String) -> QuantError {
 }
 
 /// The largest power of two by which a sum of `count` terms of at most `largest` fits.
-fn factor_for(largest: f64, count: usize) -> f32 {
+pub(crate) fn factor_for(largest: f64, count: usize) -> f32 {
     let bits = (largest.max(f64::MIN_POSITIVE) * count.max(1) as f64).log2().ceil();
     2f32.powi((SUM_BITS - bits as i32).clamp(-100, 100))
 }

@@ -50,6 +50,20 @@ fn moments_are_sums_of_products_for_any_chunks() {
         assert_eq!(here.mean_square(), there.mean_square());
     }
     assert!(cuda.add_moment(&mut [0.0; 4], 2, &[1.0; 3], 0.0, 1.0).is_err());
+    for (k, n, chunk) in [(1, 3, 2), (65, 200, 33), (130, 97, 97)] {
+        let (rows, other) = (noise(n * k, (k + n) as u64), noise(n * k, 77));
+        let (mut here, mut there) = (Calibration::with_reference(k), Calibration::with_reference(k));
+        for (x, y) in rows.chunks(chunk * k).zip(other.chunks(chunk * k)) {
+            here.observe_pair(x, y).unwrap();
+            there.observe_pair_on(&cuda, x, y).unwrap();
+        }
+        let (a, b) = (here.cross().unwrap(), there.cross().unwrap());
+        for i in 0..k * k {
+            let size: f32 = rows.chunks(k).zip(other.chunks(k)).map(|(x, y)| (x[i / k] * y[i % k]).abs()).sum::<f32>() * 2.0 / n as f32;
+            assert!((a[i] - b[i]).abs() <= (n + 8) as f32 * f32::EPSILON * size, "{k} × {n} [{i}]: {} and {}", a[i], b[i]);
+        }
+    }
+    assert!(cuda.add_cross(&mut [0.0; 4], 2, [&[1.0; 4], &[1.0; 2]], 0.0, 1.0).is_err());
 }
 
 #[test]

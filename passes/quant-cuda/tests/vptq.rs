@@ -48,6 +48,10 @@ fn vptq_is_that_of_the_processor() {
         (200, 333, Vptq { residual: 16, ..Vptq::new(8, 300) }),
         (64, 100, Vptq { residual: 8, sweeps: 1, ..Vptq::new(12, 30) }),
         (65, 31, Vptq::new(2, 16)),
+        (130, 50, Vptq { sweeps: 3, ..Vptq::new(4, 64) }),
+        (200, 333, Vptq { residual: 16, sweeps: 2, ..Vptq::new(3, 32) }),
+        (70, 97, Vptq { sweeps: 3, ..Vptq::new(8, 40) }),
+        (65, 31, Vptq { sweeps: 3, ..Vptq::new(16, 16) }),
     ] {
         let mut rows = noise(4 * k * k, k as u64);
         rows.iter_mut().enumerate().for_each(|(i, x)| *x *= 0.2 + (i % k % 7) as f32);
@@ -61,6 +65,12 @@ fn vptq_is_that_of_the_processor() {
         let equal = here.indices.iter().flatten().zip(there.indices.iter().flatten()).filter(|(a, b)| a == b).count();
         let all = here.indices.iter().map(Vec::len).sum::<usize>();
         assert!((a - b).abs() <= 0.03 * a, "{k} × {n}, {vptq:?}: losses {a} and {b}, {equal} of {all} indices equal");
+        let measured = |q: &icd_quant::VectorQuantized| {
+            let (h, e) = (calibration.hessian().unwrap(), q.dequantize().iter().zip(&w).map(|(q, w)| f64::from(q - w)).collect::<Vec<_>>());
+            (0..k * k).map(|i| f64::from(h[i]) * (0..n).map(|j| e[i / k * n + j] * e[i % k * n + j]).sum::<f64>()).sum::<f64>() / 2.0
+        };
+        let (a, b) = (measured(&here), measured(&there));
+        assert!((a - b).abs() <= 0.03 * a, "{k} × {n}, {vptq:?}: output errors {a} and {b}");
         let shape = |q: &icd_quant::VectorQuantized| {
             (q.indices.iter().map(Vec::len).collect::<Vec<_>>(), q.residual_indices.len(), q.dequantize().len())
         };

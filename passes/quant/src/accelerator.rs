@@ -17,6 +17,12 @@ pub trait Accelerator: Send + Sync {
     /// The device failed.
     fn add_moment(&self, h: &mut [f32], k: usize, rows: &[f32], keep: f32, gain: f32) -> Result<(), QuantError>;
 
+    /// C ← keep · C + gain · XᵀY for the rows X and Y of `rows`, with C of `k × k`. With `keep` 0 the old C is not read.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn add_cross(&self, c: &mut [f32], k: usize, rows: [&[f32]; 2], keep: f32, gain: f32) -> Result<(), QuantError>;
+
     /// The factor of a Hessian's inverse, kept where it was made; `None` if the Hessian is not positive definite.
     ///
     /// # Errors
@@ -28,6 +34,14 @@ pub trait Accelerator: Send + Sync {
     /// # Errors
     /// The device failed.
     fn refine(&self, _task: &Refinement<'_>) -> Result<Option<GptqCodes>, QuantError> {
+        Ok(None)
+    }
+
+    /// The ground of the descent after VPTQ's sweep; `None` where the accelerator has none, and the processor does it.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn descent(&self, _task: &VectorDescent<'_>) -> Result<Option<Box<dyn DeviceDescent + '_>>, QuantError> {
         Ok(None)
     }
 
@@ -171,4 +185,74 @@ pub struct VectorCodes {
     pub targets: Vec<f32>,
     /// Half the sum of squared errors over U's diagonal.
     pub loss: f64,
+}
+
+/// What the descent after VPTQ's sweep works on: one codebook, with a residual one or without.
+#[derive(Clone, Copy, Debug)]
+pub struct VectorDescent<'a> {
+    /// The weight, in channels.
+    pub weight: Matrix<'a>,
+    /// H.
+    pub hessian: Damped<'a>,
+    /// Channels whose weights count as 0.
+    pub dead: &'a [bool],
+    /// The scale of each channel.
+    pub scales: &'a [f32],
+    /// Weights a vector: 1 to 16.
+    pub v: usize,
+    /// Entries of the codebook and of the residual one, which may have none.
+    pub entries: [usize; 2],
+    /// By position `k` rows of `⌈n / v⌉` entry numbers.
+    pub codes: &'a [u32],
+    /// Likewise of the residual book; empty without.
+    pub residual_codes: &'a [u32],
+}
+
+/// The error ½ tr(Eᵀ H E) as a function of centroids and indices, E = Ŵ − W, with its slopes G = H E. Centroids are those of the codebook, then those of
+/// the residual one, `[entries][v]` each; of what is called first, [`Descent::restart`] is the first.
+pub trait Descent {
+    /// Takes these centroids, with the indices as they are; the error.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn restart(&mut self, centroids: &[f32]) -> Result<f64, QuantError>;
+
+    /// For each component of each centroid the sum of scale² · H_cc over its vectors, c their channel.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn curves(&mut self) -> Result<Vec<f64>, QuantError>;
+
+    /// Likewise of scale · G: the slope of the error.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn slopes(&mut self) -> Result<Vec<f64>, QuantError>;
+
+    /// Remembers H D for the change D of Ŵ that `step` makes; tr(Dᵀ H D).
+    ///
+    /// # Errors
+    /// The device failed.
+    fn turn(&mut self, step: &[f64]) -> Result<f64, QuantError>;
+
+    /// Adds `by` times what [`Descent::turn`] remembers to G.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn advance(&mut self, by: f32) -> Result<(), QuantError>;
+
+    /// Gives each vector, one channel after another, the entry nearest to its weights − G / H_cc where that is nearer than its own; the error.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn recode(&mut self) -> Result<f64, QuantError>;
+}
+
+/// A descent whose indices lie elsewhere.
+pub trait DeviceDescent: Descent {
+    /// The indices of both books, as [`VectorDescent`] has them.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn codes(&self) -> Result<[Vec<u32>; 2], QuantError>;
 }

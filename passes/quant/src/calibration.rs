@@ -136,6 +136,35 @@ impl Calibration {
     /// # Errors
     /// As [`Self::observe`]; also different lengths, or statistics not made by [`Self::with_reference`].
     pub fn observe_pair(&mut self, rows: &[f32], reference: &[f32]) -> Result<(), CalibrationError> {
+        let (keep, gain) = self.check_pair(rows, reference)?;
+        if let (Some(cross), false) = (&mut self.cross, rows.is_empty()) {
+            scale(cross, keep);
+            let (k, b) = (self.k, rows.len() / self.k);
+            gemm(&mut Gemm { c: cross, m: k, n: k, ldc: k }, (rows, k, true), (reference, k, false), b, gain);
+        }
+        self.record_reference(reference);
+        self.record(rows);
+        Ok(())
+    }
+
+    /// As [`Self::observe_pair`], the sums of products on an accelerator.
+    ///
+    /// # Errors
+    /// As [`Self::observe_pair`]; a failure of the device, after which the statistics are of no use.
+    pub fn observe_pair_on(&mut self, on: &dyn Accelerator, rows: &[f32], reference: &[f32]) -> Result<(), CalibrationError> {
+        let (keep, gain) = self.check_pair(rows, reference)?;
+        let device = |e: crate::QuantError| CalibrationError::Device(e.to_string());
+        if let (Some(h), Some(cross), false) = (&mut self.hessian, &mut self.cross, rows.is_empty()) {
+            on.add_cross(cross, self.k, [rows, reference], keep, gain).map_err(device)?;
+            on.add_moment(h, self.k, rows, keep, gain).map_err(device)?;
+        }
+        self.record_reference(reference);
+        self.record_channels(rows);
+        Ok(())
+    }
+
+    /// The weights of old and new rows, where those go together.
+    fn check_pair(&self, rows: &[f32], reference: &[f32]) -> Result<(f32, f32), CalibrationError> {
         if self.cross.is_none() {
             return Err(CalibrationError::Pairing { paired: false });
         }
@@ -144,17 +173,13 @@ impl Calibration {
         if rows.len() != reference.len() {
             return Err(CalibrationError::Shape { elems: reference.len(), k: self.k });
         }
-        let (keep, gain) = self.merge_weights(rows.len());
-        if let (Some(cross), false) = (&mut self.cross, rows.is_empty()) {
-            scale(cross, keep);
-            let (k, b) = (self.k, rows.len() / self.k);
-            gemm(&mut Gemm { c: cross, m: k, n: k, ldc: k }, (rows, k, true), (reference, k, false), b, gain);
-        }
+        Ok(self.merge_weights(rows.len()))
+    }
+
+    fn record_reference(&mut self, reference: &[f32]) {
         for row in reference.chunks_exact(self.k.max(1)) {
             self.reference.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
         }
-        self.record(rows);
-        Ok(())
     }
 
     /// The statistics of a layer whose channel `i` is channel `order[i]` of this one. `None` unless `order` names each channel once.

@@ -28,7 +28,10 @@ mod structured;
 mod testing;
 mod vptq;
 
-pub use accelerator::{Accelerator, Assigned, Clusters, Damped, Factored, GptqCodes, GptqSweep, Refinement, VectorCodes, VectorSweep};
+pub use accelerator::{
+    Accelerator, Assigned, Clusters, Damped, Descent, DeviceDescent, Factored, GptqCodes, GptqSweep, Refinement, VectorCodes,
+    VectorDescent, VectorSweep,
+};
 pub use awq::ActivationAware;
 pub use calibration::{Calibration, CalibrationError};
 pub use fp8::Fp8;

@@ -11,6 +11,9 @@ use crate::{
     quantizer::check,
 };
 
+/// Columns that are solved for together: bounds what they take in f64.
+const STRIP: usize = 2048;
+
 /// W* for statistics made by [`Calibration::with_reference`]; λ is `damping` times the mean diagonal of Ĥ. Rows of channels that never were active stay.
 ///
 /// # Errors
@@ -25,14 +28,22 @@ pub fn retarget(weight: Matrix<'_>, calibration: &Calibration, damping: f64) -> 
     let factor =
         hessian::factor::<f64>(h, (0..k).collect(), damping).map_err(|_| fail("the Hessian is not positive definite; use more text"))?;
     let mean = (0..k).map(|c| if dead[c] { 1.0 } else { f64::from(h[c * k + c]) }).sum::<f64>() / k.max(1) as f64;
-    let wide = |v: &[f32]| v.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
-    let mut goal: Vec<f64> = data.iter().map(|w| f64::from(*w) * mean * factor.damping).collect();
-    let (cross, w) = (wide(cross), wide(data));
-    gemm(&mut Gemm { c: &mut goal, m: k, n, ldc: n }, (&cross, k, false), (&w, n, false), k, 1.0);
-    let (mut half, mut out) = (vec![0f64; k * n], vec![0f64; k * n]);
-    gemm(&mut Gemm { c: &mut half, m: k, n, ldc: n }, (&factor.ut, k, true), (&goal, n, false), k, 1.0);
-    gemm(&mut Gemm { c: &mut out, m: k, n, ldc: n }, (&factor.ut, k, false), (&half, n, false), k, 1.0);
-    Ok(out.iter().enumerate().map(|(i, v)| if dead[i / n] { data[i] } else { *v as f32 }).collect())
+    let cross: Vec<f64> = cross.iter().map(|x| f64::from(*x)).collect();
+    let mut out = data.to_vec();
+    for first in (0..n).step_by(STRIP) {
+        let width = STRIP.min(n - first);
+        let w: Vec<f64> = data.chunks_exact(n).flat_map(|row| &row[first..first + width]).map(|x| f64::from(*x)).collect();
+        let mut goal: Vec<f64> = w.iter().map(|w| w * mean * factor.damping).collect();
+        gemm(&mut Gemm { c: &mut goal, m: k, n: width, ldc: width }, (&cross, k, false), (&w, width, false), k, 1.0);
+        let (mut half, mut found) = (w, vec![0f64; k * width]);
+        half.fill(0.0);
+        gemm(&mut Gemm { c: &mut half, m: k, n: width, ldc: width }, (&factor.ut, k, true), (&goal, width, false), k, 1.0);
+        gemm(&mut Gemm { c: &mut found, m: k, n: width, ldc: width }, (&factor.ut, k, false), (&half, width, false), k, 1.0);
+        for ((to, from), _) in out.chunks_exact_mut(n).zip(found.chunks_exact(width)).zip(&dead).filter(|(_, dead)| !**dead) {
+            to[first..first + width].iter_mut().zip(from).for_each(|(to, from)| *to = *from as f32);
+        }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ impl Vptq {
         self.run(None, weight, calibration)
     }
 
-    /// As [`Self::quantize`], with the factorization, k-means and the sweep on an accelerator. The rounds of descent run on the processor.
+    /// As [`Self::quantize`], with the factorization, k-means, the sweep and, where it has one, the descent on an accelerator.
     ///
     /// # Errors
     /// As [`Self::quantize`]; outlier channels, which accelerators do not have; a failure of the device.
@@ -270,7 +270,14 @@ impl Vptq {
         let mut loss = strips.iter().map(|s| s.loss).sum();
         let damping = factor.damping();
         if self.sweeps > 0 {
-            loss = descent::descend(&layout, h, damping, &mut books, &mut strips, self.sweeps);
+            let elsewhere = on.map(|on| layout.descend_on(on, h, damping, &mut books, &mut strips, self.sweeps)).transpose()?.flatten();
+            loss = match elsewhere {
+                Some(loss) => loss,
+                None => {
+                    let mut here = descent::Here::new(&layout, h, damping, &books, &mut strips);
+                    descent::descend(&mut here, &mut books, self.sweeps)?
+                }
+            };
         }
         let book_of = layout.book_of();
         let bytes = |c: &Codebook| c.centroids.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>();

@@ -3,8 +3,8 @@
 mod noise;
 
 use icd_quant::{
-    Accelerator, Assigned, Calibration, Clusters, Damped, Factored, Gptq, GptqCodes, GptqSweep, Grid, Matrix, QuantError, Quantizer,
-    VectorCodes, VectorSweep, Vptq,
+    Accelerator, Assigned, Calibration, Clusters, Damped, Descent, DeviceDescent, Factored, Gptq, GptqCodes, GptqSweep, Grid, Matrix,
+    QuantError, Quantizer, VectorCodes, VectorDescent, VectorQuantized, VectorSweep, Vptq,
 };
 use noise::noise;
 
@@ -43,6 +43,35 @@ impl Accelerator for Plain {
         }
         Ok(())
     }
+    fn add_cross(&self, c: &mut [f32], k: usize, [x, y]: [&[f32]; 2], keep: f32, gain: f32) -> Result<(), QuantError> {
+        for (i, c) in c.iter_mut().enumerate() {
+            let sum: f64 = x.chunks(k).zip(y.chunks(k)).map(|(x, y)| f64::from(x[i / k]) * f64::from(y[i % k])).sum();
+            *c = (f64::from(keep) * f64::from(*c) + f64::from(gain) * sum) as f32;
+        }
+        Ok(())
+    }
+    fn descent(&self, task: &VectorDescent<'_>) -> Result<Option<Box<dyn DeviceDescent + '_>>, QuantError> {
+        let (k, n) = (task.weight.k, task.weight.n);
+        let order = task.hessian.order;
+        let of_row = |p: usize| (0..n).map(move |j| if task.dead[order[p]] { 0.0 } else { f64::from(task.weight.data[order[p] * n + j]) });
+        let h = (0..k * k).map(|i| match (i / k, i % k) {
+            (a, b) if a == b => f64::from(task.hessian.diagonal[a]),
+            (a, b) => f64::from(task.hessian.hessian[order[a] * k + order[b]]),
+        });
+        Ok(Some(Box::new(Ground {
+            k,
+            n,
+            v: task.v,
+            split: task.entries[0] * task.v,
+            h: h.collect(),
+            w: (0..k).flat_map(of_row).collect(),
+            scales: order.iter().map(|c| f64::from(task.scales[*c])).collect(),
+            codes: [task.codes.to_vec(), task.residual_codes.to_vec()],
+            centroids: Vec::new(),
+            slopes: Vec::new(),
+            turned: Vec::new(),
+        })))
+    }
     fn factor(&self, hessian: &Damped<'_>) -> Result<Option<Box<dyn Factored + '_>>, QuantError> {
         use std::sync::atomic::Ordering::SeqCst;
         if self.refused.load(SeqCst) > 0 {
@@ -74,6 +103,124 @@ impl Accelerator for Plain {
     }
     fn clusters(&self, xs: &[f32], weights: &[f32], v: usize) -> Result<Box<dyn Clusters + '_>, QuantError> {
         Ok(Box::new(Vectors { xs: xs.into(), weights: weights.into(), v, errors: Vec::new() }))
+    }
+}
+
+/// The descent in f64, element by element.
+struct Ground {
+    k: usize,
+    n: usize,
+    v: usize,
+    /// Components of the main book.
+    split: usize,
+    h: Vec<f64>,
+    w: Vec<f64>,
+    scales: Vec<f64>,
+    codes: [Vec<u32>; 2],
+    centroids: Vec<f32>,
+    slopes: Vec<f64>,
+    turned: Vec<f64>,
+}
+
+impl Ground {
+    /// Numbers of the components that make up element `j` of position `p`.
+    fn components(&self, p: usize, j: usize) -> Vec<usize> {
+        let at = p * self.n.div_ceil(self.v) + j / self.v;
+        let of = |book: usize| Some(book * self.split + *self.codes[book].get(at)? as usize * self.v + j % self.v);
+        (0..2).filter_map(of).collect()
+    }
+    fn expand(&self, centroids: &[f64]) -> Vec<f64> {
+        let value = |i: usize| {
+            let (p, j) = (i / self.n, i % self.n);
+            self.scales[p] * self.components(p, j).iter().map(|c| centroids[*c]).sum::<f64>()
+        };
+        (0..self.k * self.n).map(value).collect()
+    }
+    fn times(&self, x: &[f64]) -> Vec<f64> {
+        let (k, n) = (self.k, self.n);
+        (0..k * n).map(|i| (0..k).map(|r| self.h[i / n * k + r] * x[r * n + i % n]).sum()).collect()
+    }
+    fn values(&self) -> Vec<f64> {
+        self.expand(&self.centroids.iter().map(|c| f64::from(*c)).collect::<Vec<_>>())
+    }
+    fn measure(&mut self) -> f64 {
+        let errors: Vec<f64> = self.values().iter().zip(&self.w).map(|(q, w)| q - w).collect();
+        self.slopes = self.times(&errors);
+        errors.iter().zip(&self.slopes).map(|(e, g)| e * g).sum::<f64>() / 2.0
+    }
+    fn sums(&self, of: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+        let mut out = vec![0f64; self.centroids.len()];
+        for i in 0..self.k * self.n {
+            let (p, j) = (i / self.n, i % self.n);
+            self.components(p, j).iter().for_each(|c| out[*c] += self.scales[p] * of(p, j));
+        }
+        out
+    }
+}
+
+impl Descent for Ground {
+    fn restart(&mut self, centroids: &[f32]) -> Result<f64, QuantError> {
+        self.centroids = centroids.to_vec();
+        Ok(self.measure())
+    }
+    fn curves(&mut self) -> Result<Vec<f64>, QuantError> {
+        Ok(self.sums(|p, _| self.scales[p] * self.h[p * self.k + p]))
+    }
+    fn slopes(&mut self) -> Result<Vec<f64>, QuantError> {
+        Ok(self.sums(|p, j| self.slopes[p * self.n + j]))
+    }
+    fn turn(&mut self, step: &[f64]) -> Result<f64, QuantError> {
+        let change = self.expand(step);
+        self.turned = self.times(&change);
+        Ok(change.iter().zip(&self.turned).map(|(c, t)| c * t).sum())
+    }
+    fn advance(&mut self, by: f32) -> Result<(), QuantError> {
+        self.slopes.iter_mut().zip(&self.turned).for_each(|(g, t)| *g += f64::from(by) * t);
+        Ok(())
+    }
+    fn recode(&mut self) -> Result<f64, QuantError> {
+        let (k, n, v) = (self.k, self.n, self.v);
+        let (main, residual) = self.centroids.split_at(self.split);
+        let mut values = self.values();
+        for p in 0..k {
+            for i in 0..n.div_ceil(v) {
+                let part = i * v..(i * v + v).min(n);
+                let at = |j: usize| p * n + j;
+                let mut x: Vec<f32> =
+                    part.clone().map(|j| ((values[at(j)] - self.slopes[at(j)] / self.h[p * k + p]) / self.scales[p]) as f32).collect();
+                x.resize(v, 0.0);
+                let code = nearest(&x, main).0;
+                let mut value = main[code * v..(code + 1) * v].to_vec();
+                let mut other = 0;
+                if !residual.is_empty() {
+                    let left: Vec<f32> = x.iter().zip(&value).map(|(x, q)| x - q).collect();
+                    other = nearest(&left, residual).0;
+                    value.iter_mut().zip(&residual[other * v..]).for_each(|(q, r)| *q += r);
+                }
+                let distance = |of: &dyn Fn(usize) -> f64| part.clone().map(|j| (f64::from(x[j - i * v]) - of(j)).powi(2)).sum::<f64>();
+                let old = distance(&|j| values[at(j)] / self.scales[p]);
+                if distance(&|j| f64::from(value[j - i * v])) * 1.00001 >= old {
+                    continue;
+                }
+                self.codes[0][p * n.div_ceil(v) + i] = code as u32;
+                if let Some(code) = self.codes[1].get_mut(p * n.div_ceil(v) + i) {
+                    *code = other as u32;
+                }
+                for j in part {
+                    let new = f64::from(value[j - i * v]) * self.scales[p];
+                    let change = new - values[at(j)];
+                    values[at(j)] = new;
+                    (0..k).for_each(|r| self.slopes[r * n + j] += change * self.h[p * k + r]);
+                }
+            }
+        }
+        Ok(self.measure())
+    }
+}
+
+impl DeviceDescent for Ground {
+    fn codes(&self) -> Result<[Vec<u32>; 2], QuantError> {
+        Ok(self.codes.clone())
     }
 }
 
@@ -251,13 +398,21 @@ fn vptq_is_the_same_with_plain_steps() {
         (40, 32, Vptq::new(4, 16)),
         (30, 45, Vptq { residual: 8, ..Vptq::new(6, 20) }),
         (64, 300, Vptq { residual: 4, sweeps: 2, ..Vptq::new(3, 32) }),
+        (50, 41, Vptq { sweeps: 3, ..Vptq::new(4, 16) }),
     ] {
         let (w, calibration) = case(k, n, n as u64);
         let matrix = Matrix { k, n, data: &w };
         let (here, there) = (vptq.quantize(matrix, &calibration).unwrap(), vptq.quantize_on(&Plain::new(0), matrix, &calibration).unwrap());
         let equal = here.indices.iter().flatten().zip(there.indices.iter().flatten()).filter(|(a, b)| a == b).count();
         let all = here.indices.iter().map(Vec::len).sum::<usize>();
-        assert!(equal * 100 >= all * 98, "{vptq:?}: {equal} of {all} indices equal");
+        // Descent in f32 takes other turns at ties than descent in f64.
+        assert!(equal * 100 >= all * if vptq.sweeps > 0 { 90 } else { 98 }, "{vptq:?}: {equal} of {all} indices equal");
+        let measured = |q: &VectorQuantized| {
+            let (h, e) = (calibration.hessian().unwrap(), q.dequantize().iter().zip(&w).map(|(q, w)| f64::from(q - w)).collect::<Vec<_>>());
+            (0..k * k).map(|i| f64::from(h[i]) * (0..n).map(|j| e[i / k * n + j] * e[i % k * n + j]).sum::<f64>()).sum::<f64>()
+        };
+        let (a, b) = (measured(&here), measured(&there));
+        assert!((a - b).abs() <= 2e-2 * a, "{vptq:?}: output errors {a} and {b}");
         assert_eq!((&here.scales, here.residual_indices.len()), (&there.scales, there.residual_indices.len()));
         let (a, b) = (here.notes.loss.unwrap(), there.notes.loss.unwrap());
         assert!((a - b).abs() <= 2e-2 * a, "{vptq:?}: losses {a} and {b}");
@@ -286,4 +441,16 @@ fn refusals_of_a_device_raise_the_damping_and_its_failures_are_told() {
     same.observe(&rows[3 * k..]).unwrap();
     assert_eq!((counted.tokens(), counted.max_abs(), counted.mean()), (same.tokens(), same.max_abs(), same.mean()));
     assert!(counted.hessian().unwrap().iter().zip(same.hessian().unwrap()).all(|(a, b)| (a - b).abs() < 1e-5));
+    let (mut here, mut there) = (Calibration::with_reference(k), Calibration::with_reference(k));
+    for (x, y) in rows.chunks(2 * k).zip(noise(7 * k, 4).chunks(2 * k)) {
+        here.observe_pair(x, y).unwrap();
+        there.observe_pair_on(&Plain::new(0), x, y).unwrap();
+    }
+    assert_eq!((here.reference_mean(), here.mean()), (there.reference_mean(), there.mean()));
+    for (a, b) in [(here.cross(), there.cross()), (here.hessian(), there.hessian())] {
+        assert!(a.unwrap().iter().zip(b.unwrap()).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+    assert!(
+        there.observe_on(&Plain::new(0), &rows[..k]).is_err() && counted.observe_pair_on(&Plain::new(0), &rows[..k], &rows[..k]).is_err()
+    );
 }

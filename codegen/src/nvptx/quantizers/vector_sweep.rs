@@ -28,24 +28,24 @@ pub const THREADS: u32 = 256;
 const WARP: u32 = 32;
 const WARPS: u32 = THREADS / WARP;
 /// Words of a copy of 16 bytes.
-const COPIED: u32 = 4;
+pub(super) const COPIED: u32 = 4;
 
-const FACTOR_ROW_BYTES: u32 = CHANNELS * WORD;
-const WEIGHTS_AT: u32 = CHANNELS * FACTOR_ROW_BYTES;
+pub(super) const FACTOR_ROW_BYTES: u32 = CHANNELS * WORD;
+pub(super) const WEIGHTS_AT: u32 = CHANNELS * FACTOR_ROW_BYTES;
 /// Key and index of a warp's best.
 const CANDIDATE_BYTES: u32 = 2 * WORD;
 
 /// Where things lie in shared memory, for vectors of up to `v`.
 #[derive(Clone, Copy)]
-struct Places {
-    weight_row_bytes: u32,
-    targets: u32,
+pub(super) struct Places {
+    pub(super) weight_row_bytes: u32,
+    pub(super) targets: u32,
     candidates: u32,
-    errors: u32,
+    pub(super) errors: u32,
     end: u32,
 }
 
-const fn places(v: u32) -> Places {
+pub(super) const fn places(v: u32) -> Places {
     let weight_row_bytes = VECTORS * v * WORD;
     let targets = WEIGHTS_AT + CHANNELS * weight_row_bytes;
     let candidates = targets + weight_row_bytes;
@@ -60,26 +60,26 @@ pub const fn shared_bytes(v: u32) -> u32 {
 
 /// A codebook: −c in rows of V, ½|c|², entries.
 #[derive(Clone, Copy)]
-struct Book<'c> {
-    negated: Int<'c>,
-    halves: Int<'c>,
-    entries: Int<'c>,
+pub(super) struct Book<'c> {
+    pub(super) negated: Int<'c>,
+    pub(super) halves: Int<'c>,
+    pub(super) entries: Int<'c>,
 }
 
-struct Search<'a, 'c> {
-    b: &'a KernelBuilder<'c>,
-    v: u32,
-    at: Places,
-    shared: Int<'c>,
-    thread: Int<'c>,
+pub(super) struct Search<'a, 'c> {
+    pub(super) b: &'a KernelBuilder<'c>,
+    pub(super) v: u32,
+    pub(super) at: Places,
+    pub(super) shared: Int<'c>,
+    pub(super) thread: Int<'c>,
     /// The vector that the thread has a weight of, if it has one, and the place in it.
-    vector: Int<'c>,
-    d: Int<'c>,
+    pub(super) vector: Int<'c>,
+    pub(super) d: Int<'c>,
 }
 
 impl<'c> Search<'_, 'c> {
     /// The nearest entry to each target in shared memory, as candidates of the warps. Ends with a barrier.
-    fn run(&self, book: Book<'c>) {
+    pub(super) fn run(&self, book: Book<'c>) {
         let (b, v) = (self.b, self.v);
         let x: Vec<Vec<Float>> = (0..VECTORS)
             .map(|i| floats(b, (0..v / COPIED).flat_map(|p| b.load_shared_16(self.shared, self.at.targets + (i * v + p * COPIED) * WORD))))
@@ -113,13 +113,13 @@ impl<'c> Search<'_, 'c> {
     }
 
     /// The thread's component of an entry.
-    fn component(&self, book: Book<'c>, entry: Int<'c>) -> Float<'c> {
+    pub(super) fn component(&self, book: Book<'c>, entry: Int<'c>) -> Float<'c> {
         let b = self.b;
         b.fneg(b.number(book.negated, b.add(b.mul_c(entry, self.v), self.d)))
     }
 
     /// The best of the warps' candidates for the thread's vector.
-    fn settled(&self) -> Int<'c> {
+    pub(super) fn settled(&self) -> Int<'c> {
         let b = self.b;
         let (least, found) = (b.var(b.int(u32::MAX)), b.var(b.int(u32::MAX)));
         for warp in 0..WARPS {

@@ -1,10 +1,10 @@
-//! VPTQ's heavy steps on an accelerator, or not: the factor wherever it is, and the sweep there.
+//! VPTQ's heavy steps on an accelerator, or not: the factor wherever it is, the sweep there, and the descent.
 
 use super::{
-    Stages,
+    Stages, descent,
     sweep::{Layout, Strip},
 };
-use crate::{Accelerator, Factored, QuantError, VectorCodes, VectorSweep, hessian};
+use crate::{Accelerator, Damped, Factored, QuantError, VectorCodes, VectorDescent, VectorSweep, hessian};
 use rayon::prelude::*;
 
 /// The factor of the inverse Hessian.
@@ -109,5 +109,51 @@ impl Layout<'_> {
             targets: rows(&found.targets),
             loss: 0.0,
         }
+    }
+
+    /// The rounds of descent on an accelerator; `None` where it has none. Books and indices are changed, the values of the strips are not.
+    pub(super) fn descend_on(
+        &self,
+        on: &dyn Accelerator,
+        h: &[f32],
+        damping: f64,
+        books: &mut [Stages],
+        strips: &mut [Strip],
+        sweeps: usize,
+    ) -> Result<Option<f64>, QuantError> {
+        let [stages] = &*books else { return Ok(None) };
+        let order = self.factor.order();
+        let diagonal: Vec<f32> = hessian::damped_diagonal(h, order, damping).iter().map(|v| *v as f32).collect();
+        let scales: Vec<f32> = self.scales.iter().map(|s| s.to_f32()).collect();
+        let v = stages.main.v;
+        let entries = [Some(&stages.main), stages.residual.as_ref()].map(|b| b.map_or(0, |b| b.centroids.len() / v));
+        let of_row = self.weight.n.div_ceil(v);
+        let rows = |of: fn(&Strip) -> &Vec<u32>| -> Vec<u32> {
+            let parts = |p: usize| strips.iter().filter_map(move |s| of(s).get(p * s.slots..(p + 1) * s.slots));
+            (0..self.factor.k()).flat_map(|p| parts(p).flatten().copied().take(of_row)).collect()
+        };
+        let (codes, residual_codes) = (rows(|s| &s.codes), rows(|s| &s.residual_codes));
+        let task = VectorDescent {
+            weight: self.weight,
+            hessian: Damped { hessian: h, order, diagonal: &diagonal },
+            dead: self.dead,
+            scales: &scales,
+            v,
+            entries,
+            codes: &codes,
+            residual_codes: &residual_codes,
+        };
+        let Some(mut there) = on.descent(&task)? else { return Ok(None) };
+        let loss = descent::descend(there.as_mut(), books, sweeps)?;
+        let [codes, residual_codes] = there.codes()?;
+        let mut first = 0;
+        for s in strips {
+            for (of_strip, found) in [(&mut s.codes, &codes), (&mut s.residual_codes, &residual_codes)] {
+                let rows = found.chunks_exact(of_row).map(|row| &row[first..(first + s.slots).min(of_row)]);
+                of_strip.chunks_exact_mut(s.slots.max(1)).zip(rows).for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
+            }
+            first += s.slots;
+        }
+        Ok(Some(loss))
     }
 }

@@ -4,13 +4,14 @@
 //! present one. Centroids: for given indices the error is quadratic in them; a few steps of conjugate gradients, preconditioned by each entry's
 //! Σ scale² · H_cc. Entries are rounded to f16 and the step is undone if that made the error larger.
 
-use super::{Stages, rounded, sweep::Layout, sweep::Strip};
+use super::{Stages, sweep::Layout, sweep::Strip};
 use crate::{
-    hessian,
+    Descent, QuantError, hessian,
     kmeans::{Codebook, distance},
     linalg::{Gemm, gemm},
     refine::spread,
 };
+use half::f16;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -19,37 +20,151 @@ const BLOCK: usize = 64;
 /// Conjugate gradient steps a round.
 const STEPS: usize = 4;
 
-/// Runs `sweeps` rounds; the loss.
-pub(super) fn descend(layout: &Layout<'_>, h: &[f32], damping: f64, books: &mut Vec<Stages>, strips: &mut [Strip], sweeps: usize) -> f64 {
-    let h: Vec<f32> = hessian::damped(h, layout.factor.order(), damping);
-    let arch = Arch::new();
-    let mut g: Vec<Vec<f32>> = strips.par_iter().map(|s| slope(layout, &h, s)).collect();
-    let mut loss = total(layout, strips, &g);
+/// Runs `sweeps` rounds from the centroids of `books`, which become the new ones; the loss.
+///
+/// # Errors
+/// The device that the steps run on failed.
+pub(super) fn descend(on: &mut dyn Descent, books: &mut [Stages], sweeps: usize) -> Result<f64, QuantError> {
+    let mut centroids = gathered(books);
+    let mut loss = on.restart(&centroids)?;
     for _ in 0..sweeps {
-        let old_books = books.clone();
-        fit_centroids(layout, &h, books, strips, &mut g);
-        for stages in books.iter_mut() {
-            stages.main = rounded(&stages.main);
-            stages.residual = stages.residual.as_ref().map(rounded);
+        let moved: Vec<f32> = fitted(on, &centroids)?.iter().map(|c| f16::from_f32(*c).to_f32()).collect();
+        if on.restart(&moved)? > loss {
+            on.restart(&centroids)?;
+        } else {
+            centroids = moved;
         }
-        let restart = |books: &[Stages], strips: &mut [Strip], g: &mut [Vec<f32>]| {
-            strips.par_iter_mut().zip(g).for_each(|(s, g)| {
-                set_values(layout, books, s);
-                *g = slope(layout, &h, s);
-            });
-        };
-        restart(books, strips, &mut g);
-        if total(layout, strips, &g) > loss {
-            *books = old_books;
-            restart(books, strips, &mut g);
-        }
-        strips.par_iter_mut().zip(&mut g).for_each(|(s, g)| {
-            arch.dispatch(Recode { layout, h: &h, books, strip: s, g });
-        });
-        strips.par_iter().zip(&mut g).for_each(|(s, g)| *g = slope(layout, &h, s));
-        loss = total(layout, strips, &g);
+        loss = on.recode()?;
     }
-    loss
+    scattered(books, &centroids);
+    Ok(loss)
+}
+
+/// The components of all centroids: book by book, main then residual.
+pub(super) fn gathered(books: &[Stages]) -> Vec<f32> {
+    books.iter().flat_map(|b| [Some(&b.main), b.residual.as_ref()]).flatten().flat_map(|c| &c.centroids).copied().collect()
+}
+
+/// The reverse of [`gathered`].
+fn scattered(books: &mut [Stages], mut centroids: &[f32]) {
+    for book in books.iter_mut().flat_map(|b| [Some(&mut b.main), b.residual.as_mut()]).flatten() {
+        let (own, rest) = centroids.split_at(book.centroids.len());
+        *book = Codebook::new(book.v, own.to_vec());
+        centroids = rest;
+    }
+}
+
+fn inner(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The centroids after some steps of conjugate gradients from `centroids`.
+fn fitted(on: &mut dyn Descent, centroids: &[f32]) -> Result<Vec<f32>, QuantError> {
+    let scale = on.curves()?;
+    let mut moved = vec![0f64; centroids.len()];
+    let mut direction: Option<(Vec<f64>, f64)> = None;
+    for _ in 0..STEPS {
+        let down: Vec<f64> = on.slopes()?.iter().map(|v| -v).collect();
+        let mut step: Vec<f64> = down.iter().zip(&scale).map(|(d, s)| if *s > 0.0 { d / s } else { 0.0 }).collect();
+        let size = inner(&down, &step);
+        if let Some((old, old_size)) = &direction {
+            let by = size / old_size;
+            step.iter_mut().zip(old).for_each(|(s, o)| *s += by * o);
+        }
+        let curve = on.turn(&step)?;
+        let by = inner(&down, &step) / curve;
+        if !(by.is_finite() && by > 0.0 && size > 0.0) {
+            break;
+        }
+        moved.iter_mut().zip(&step).for_each(|(m, s)| *m += by * s);
+        on.advance(by as f32)?;
+        direction = Some((step, size));
+    }
+    Ok(centroids.iter().zip(&moved).map(|(c, m)| (f64::from(*c) + m) as f32).collect())
+}
+
+/// The descent on this processor.
+pub(super) struct Here<'a> {
+    layout: &'a Layout<'a>,
+    h: Vec<f32>,
+    books: Vec<Stages>,
+    strips: &'a mut [Strip],
+    /// G of each strip.
+    slopes: Vec<Vec<f32>>,
+    /// H times the last change of Ŵ.
+    turned: Vec<Vec<f32>>,
+}
+
+impl<'a> Here<'a> {
+    pub(super) fn new(layout: &'a Layout<'a>, h: &[f32], damping: f64, books: &[Stages], strips: &'a mut [Strip]) -> Self {
+        let h = hessian::damped(h, layout.factor.order(), damping);
+        Here { layout, h, books: books.to_vec(), slopes: vec![Vec::new(); strips.len()], turned: Vec::new(), strips }
+    }
+
+    fn total(&mut self) -> f64 {
+        let Here { layout, h, strips, slopes, .. } = self;
+        strips.par_iter().zip(&mut *slopes).for_each(|(s, g)| *g = times(h, layout.factor.k(), &error(layout, s), s.padded));
+        strips.par_iter().zip(&*slopes).map(|(s, g)| dot(&error(layout, s), g) / 2.0).collect::<Vec<_>>().iter().sum()
+    }
+
+    fn collect(&self, slopes: bool) -> Vec<f64> {
+        let Here { layout, h, books, strips, .. } = self;
+        let x = |i: usize| if slopes { self.slopes.get(i).map(Vec::as_slice) } else { None };
+        let parts: Vec<Centroids> = strips.par_iter().enumerate().map(|(i, s)| collect(layout, h, books, s, x(i))).collect();
+        let mut sum: Vec<f64> = zeros(books).into_iter().flatten().flatten().collect();
+        for part in &parts {
+            sum.iter_mut().zip(part.iter().flatten().flatten()).for_each(|(s, x)| *s += x);
+        }
+        sum
+    }
+}
+
+impl Descent for Here<'_> {
+    fn restart(&mut self, centroids: &[f32]) -> Result<f64, QuantError> {
+        scattered(&mut self.books, centroids);
+        self.strips.par_iter_mut().for_each(|s| set_values(self.layout, &self.books, s));
+        Ok(self.total())
+    }
+
+    fn curves(&mut self) -> Result<Vec<f64>, QuantError> {
+        Ok(self.collect(false))
+    }
+
+    fn slopes(&mut self) -> Result<Vec<f64>, QuantError> {
+        Ok(self.collect(true))
+    }
+
+    fn turn(&mut self, step: &[f64]) -> Result<f64, QuantError> {
+        let mut rest = step;
+        let mut part = |len: usize| {
+            let (own, later) = rest.split_at(len);
+            rest = later;
+            own.to_vec()
+        };
+        let step: Centroids = zeros(&self.books).iter().map(|[main, residual]| [part(main.len()), part(residual.len())]).collect();
+        let Here { layout, h, books, strips, .. } = self;
+        let turn = |s: &Strip| {
+            let change = expand(layout, books, s, &step);
+            let turned = times(h, layout.factor.k(), &change, s.padded);
+            (dot(&change, &turned), turned)
+        };
+        let (curves, turned): (Vec<f64>, Vec<Vec<f32>>) = strips.par_iter().map(turn).unzip();
+        self.turned = turned;
+        Ok(curves.iter().sum())
+    }
+
+    fn advance(&mut self, by: f32) -> Result<(), QuantError> {
+        self.slopes.par_iter_mut().zip(&self.turned).for_each(|(g, t)| g.iter_mut().zip(t).for_each(|(g, t)| *g += by * t));
+        Ok(())
+    }
+
+    fn recode(&mut self) -> Result<f64, QuantError> {
+        let Here { layout, h, books, strips, slopes, turned } = self;
+        turned.clear();
+        let (arch, layout, h, books) = (Arch::new(), *layout, h.as_slice(), books.as_slice());
+        strips.par_iter_mut().zip(&mut *slopes).for_each(|(s, g)| arch.dispatch(Recode { layout, h, books, strip: s, g }));
+        Ok(self.total())
+    }
 }
 
 fn set_values(layout: &Layout<'_>, books: &[Stages], s: &mut Strip) {
@@ -68,10 +183,6 @@ fn error(layout: &Layout<'_>, s: &Strip) -> Vec<f32> {
     e
 }
 
-fn slope(layout: &Layout<'_>, h: &[f32], s: &Strip) -> Vec<f32> {
-    times(h, layout.factor.k(), &error(layout, s), s.padded)
-}
-
 fn times(h: &[f32], k: usize, x: &[f32], width: usize) -> Vec<f32> {
     let mut out = vec![0f32; x.len()];
     gemm(&mut Gemm { c: &mut out, m: k, n: width, ldc: width }, (h, k, false), (x, width, false), k, 1.0);
@@ -82,20 +193,12 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-fn total(layout: &Layout<'_>, strips: &[Strip], g: &[Vec<f32>]) -> f64 {
-    strips.par_iter().zip(g).map(|(s, g)| dot(&error(layout, s), g) / 2.0).collect::<Vec<_>>().iter().sum()
-}
-
 /// A number for each component of each centroid: book by book, main then residual.
 type Centroids = Vec<[Vec<f64>; 2]>;
 
 fn zeros(books: &[Stages]) -> Centroids {
     let len = |b: Option<&Codebook>| vec![0f64; b.map_or(0, |b| b.centroids.len())];
     books.iter().map(|b| [len(Some(&b.main)), len(b.residual.as_ref())]).collect()
-}
-
-fn inner(a: &Centroids, b: &Centroids) -> f64 {
-    a.iter().flatten().flatten().zip(b.iter().flatten().flatten()).map(|(a, b)| a * b).sum()
 }
 
 /// Sums `scale_c · x[c, vector]` over the vectors of each entry; with `x` absent, `scale_c² · H_cc`.
@@ -122,16 +225,6 @@ fn collect(layout: &Layout<'_>, h: &[f32], books: &[Stages], s: &Strip, x: Optio
     out
 }
 
-fn collect_all(layout: &Layout<'_>, h: &[f32], books: &[Stages], strips: &[Strip], x: Option<&[Vec<f32>]>) -> Centroids {
-    let one = |(i, s): (usize, &Strip)| collect(layout, h, books, s, x.map(|x| x[i].as_slice()));
-    let parts: Vec<Centroids> = strips.par_iter().enumerate().map(one).collect();
-    let mut sum = zeros(books);
-    for part in &parts {
-        sum.iter_mut().flatten().flatten().zip(part.iter().flatten().flatten()).for_each(|(s, x)| *s += x);
-    }
-    sum
-}
-
 /// Ŵ's change for a change of the centroids.
 fn expand(layout: &Layout<'_>, books: &[Stages], s: &Strip, change: &Centroids) -> Vec<f32> {
     let mut out = vec![0f32; s.values.len()];
@@ -148,47 +241,6 @@ fn expand(layout: &Layout<'_>, books: &[Stages], s: &Strip, change: &Centroids) 
         }
     }
     out
-}
-
-fn fit_centroids(layout: &Layout<'_>, h: &[f32], books: &mut [Stages], strips: &[Strip], g: &mut [Vec<f32>]) {
-    let scale = collect_all(layout, h, books, strips, None);
-    let divided = |r: &Centroids| -> Centroids {
-        let mut z = r.clone();
-        z.iter_mut().flatten().flatten().zip(scale.iter().flatten().flatten()).for_each(|(z, s)| *z = if *s > 0.0 { *z / s } else { 0.0 });
-        z
-    };
-    let mut moved = zeros(books);
-    let mut direction: Option<(Centroids, f64)> = None;
-    for _ in 0..STEPS {
-        let mut down = collect_all(layout, h, books, strips, Some(g));
-        down.iter_mut().flatten().flatten().for_each(|v| *v = -*v);
-        let mut step = divided(&down);
-        let size = inner(&down, &step);
-        if let Some((old, old_size)) = &direction {
-            let by = size / old_size;
-            step.iter_mut().flatten().flatten().zip(old.iter().flatten().flatten()).for_each(|(s, o)| *s += by * o);
-        }
-        let turn = |s: &Strip| {
-            let change = expand(layout, books, s, &step);
-            let turned = times(h, layout.factor.k(), &change, s.padded);
-            (dot(&change, &turned), turned)
-        };
-        let (curves, turned): (Vec<f64>, Vec<Vec<f32>>) = strips.par_iter().map(turn).unzip();
-        let curve: f64 = curves.iter().sum();
-        let by = inner(&down, &step) / curve;
-        if !(by.is_finite() && by > 0.0 && size > 0.0) {
-            break;
-        }
-        moved.iter_mut().flatten().flatten().zip(step.iter().flatten().flatten()).for_each(|(m, s)| *m += by * s);
-        g.par_iter_mut().zip(&turned).for_each(|(g, t)| g.iter_mut().zip(t).for_each(|(g, t)| *g += by as f32 * t));
-        direction = Some((step, size));
-    }
-    for (stages, [main, residual]) in books.iter_mut().zip(&moved) {
-        let shifted =
-            |b: &Codebook, by: &[f64]| Codebook::new(b.v, b.centroids.iter().zip(by).map(|(c, m)| (f64::from(*c) + m) as f32).collect());
-        stages.main = shifted(&stages.main, main);
-        stages.residual = stages.residual.as_ref().map(|b| shifted(b, residual));
-    }
 }
 
 /// One round of index choice in a strip, to be run with the machine's vector instructions.
