@@ -9,6 +9,7 @@ use crate::rows::Rows;
 use crate::scheme::Activation;
 use icd_quant::Rotation;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// What is done to the input of a linear layer before it meets the weight.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,16 +66,14 @@ impl InputTransform {
     /// The weight `[k][n]` that goes with the transformed input: `map(x) · map_weight(W) = x · W`.
     pub fn map_weight(&self, weight: &[f32], n: usize) -> Vec<f32> {
         let mut out = match &self.order {
-            Some(order) => order.iter().flat_map(|c| weight.iter().skip(*c as usize * n).take(n)).copied().collect(),
-            None => weight.to_vec(),
+            Some(order) => Cow::Owned(order.iter().flat_map(|c| weight.iter().skip(*c as usize * n).take(n)).copied().collect()),
+            None => Cow::Borrowed(weight),
         };
         if let Some(scale) = &self.scale {
-            out.chunks_mut(n.max(1)).zip(scale).for_each(|(row, s)| row.iter_mut().for_each(|w| *w /= s));
+            out.to_mut().chunks_mut(n.max(1)).zip(scale).for_each(|(row, s)| row.iter_mut().for_each(|w| *w /= s));
         }
-        match &self.rotation {
-            Some(rotation) => rotation.rotate_weight(&out, n).unwrap_or(out),
-            None => out,
-        }
+        let rotated = self.rotation.as_ref().and_then(|rotation| rotation.rotate_weight(&out, n));
+        rotated.unwrap_or_else(|| out.into_owned())
     }
 }
 

@@ -190,8 +190,7 @@ pub struct Report {
 }
 
 /// Quantizes `folder` into `out`, on `batch` where the method needs activations. Finished layers are kept in `work` until `out` is written.
-/// `progress` hears (done, all) layers. `on` takes Hessians, GPTQ and VPTQ where it is given; activations, maps and VPTQ's rounds of descent stay on
-/// the processor.
+/// `progress` hears (done, all) layers. `on` takes moments, GPTQ and VPTQ where it is given; activations and maps stay on the processor.
 ///
 /// # Errors
 /// What the user gave cannot be used, methods that have no step for an accelerator with one among them; a failure of the accelerator. `out` is not
@@ -271,8 +270,8 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
         _ => {}
     }
     if let Some(size) = options.hessian_block {
-        if options.compensate || options.sparsity.is_some() || options.preprocess != Preprocess::None || options.method == Method::Awq {
-            return refuse("--hessian-block goes with gptq, gptq-best and vptq alone: leave out --compensate, --preprocess and --sparsity");
+        if options.sparsity.is_some() || options.method == Method::Awq {
+            return refuse("--hessian-block goes with gptq, gptq-best and vptq of dense layers: leave out --sparsity and --method awq");
         }
         let cuts = (0..arch.blocks()).flat_map(|b| arch.linears(b)).any(|l| l.k > size);
         if size == 0 || cuts && !vectors && options.group.is_none_or(|group| !size.is_multiple_of(group)) {

@@ -17,7 +17,7 @@ pub const SAMPLE_ROWS: usize = 512;
 pub struct Input {
     /// Moments, with the Hessian where there is one and it is not in parts.
     pub calibration: Calibration,
-    /// Moments of neighbouring channels, with a Hessian each, where it is cut into blocks on the diagonal; else empty.
+    /// Moments of neighbouring channels, with a Hessian each, where it is cut into blocks on the diagonal or rows come in pairs; else empty.
     pub parts: Vec<Calibration>,
     /// Some of the rows.
     pub sample: Rows,
@@ -26,10 +26,15 @@ pub struct Input {
 }
 
 impl Input {
-    /// Empty statistics of `k` channels with the original model's rows beside the quantized one's.
-    pub fn paired(k: usize) -> Self {
+    /// Empty statistics of `k` channels with the original model's rows beside the quantized one's. All moments are in the parts, of which there is one
+    /// where `hessians` are whole.
+    pub fn paired(k: usize, hessians: Hessians) -> Self {
         let empty = Rows { width: k, data: Vec::new() };
-        Input { calibration: Calibration::with_reference(k), parts: Vec::new(), sample: empty.clone(), reference: Some(empty) }
+        let mut parts: Vec<Calibration> = hessians.parts(k).into_iter().map(Calibration::with_reference).collect();
+        if parts.is_empty() {
+            parts.push(Calibration::with_reference(k));
+        }
+        Input { calibration: Calibration::channels_only(k), parts, sample: empty.clone(), reference: Some(empty) }
     }
 
     /// Keeps every `stride`-th row; `before` rows came earlier.

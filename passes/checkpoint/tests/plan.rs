@@ -2,6 +2,7 @@
 
 use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::plan::{Plan, plan};
+use icd_checkpoint::preprocess::Preprocess;
 use icd_checkpoint::quantize::{Method, Options, check_device};
 use icd_checkpoint::sparsity::{Prune, Sparsity};
 use icd_quant::Pattern;
@@ -104,6 +105,12 @@ fn hessians_in_blocks_keep_405_billion_weights_below_20_gb_and_20_hours() {
             cut.work_bytes as f64 / 1e9
         );
         assert!(cut.memory_bytes < 20_000_000_000 && hours(&cut) < 20.0 && hours(&cut) < hours(&whole));
+        for (preprocess, compensate) in [(Preprocess::Quarot, false), (Preprocess::None, true), (Preprocess::Quarot, true)] {
+            let o = Options { hessian_block: Some(8192), preprocess, compensate, ..options(scheme, method) };
+            let cut = plan_of(shape, &o);
+            println!("{scheme} {method:?}, {preprocess:?}, compensation {compensate}: {:.2} GB", cut.memory_bytes as f64 / 1e9);
+            assert!(cut.memory_bytes < 20_000_000_000, "{o:?}: {}", cut.memory_bytes);
+        }
     }
 }
 

@@ -156,6 +156,49 @@ fn hessians_in_blocks_quantize_each_part_of_a_layer_on_its_own() {
     }
 }
 
+#[test]
+fn hessians_in_blocks_go_with_maps_and_compensation() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(&dir.path().join("model"));
+    let text = batch(&[60, 60, 60]);
+    let plain = |scheme, method| Options { compensate: true, ..options(scheme, method) };
+    for (name, o) in [
+        ("aimed", plain("w3a16", Method::GptqBest)),
+        ("vectors", Options { preprocess: Preprocess::Quarot, ..plain("vq3", Method::Vptq) }),
+        ("turned", Options { preprocess: Preprocess::Quarot, ..options("w3a16", Method::GptqBest) }),
+        ("smooth", Options { preprocess: Preprocess::Smoothquant, ..options("w3a16", Method::Gptq) }),
+    ] {
+        let of = |size: Option<usize>| {
+            let name = format!("{name} {size:?}");
+            let o = Options { hessian_block: size, ..o.clone() };
+            let report = quantized(dir.path(), &name, &o, Some(&text));
+            let found = distance(&output(&dir.path().join(&name), &text), &expected(dir.path(), &o, &text));
+            let said = report.end_to_end_error.unwrap();
+            assert!((found - said).abs() <= 1e-4 * said, "{name}: the report says {said}, the folder gives {found}");
+            assert!(report.layers.iter().all(|l| l.note.is_none()), "{name}");
+            said
+        };
+        let whole = of(None);
+        // As large as the widest layer: the same but for the rounding of sums, which turns codes here and there.
+        let all = of(Some(64));
+        assert!((all - whole).abs() <= 0.1 * whole, "{name}: {all} in one block, {whole} whole");
+        let cut = of(Some(32));
+        let rtn = quantized(
+            dir.path(),
+            &format!("{name} rtn"),
+            &Options {
+                method: Method::Rtn,
+                scheme: "w3a16".parse().unwrap(),
+                compensate: false,
+                preprocess: Preprocess::None,
+                ..o.clone()
+            },
+            Some(&text),
+        );
+        assert!(cut < rtn.end_to_end_error.unwrap(), "{name}: {cut} in blocks is no better than rounding to nearest");
+    }
+}
+
 fn sparse(text: &str, prune: Prune, permute: bool) -> Option<Sparsity> {
     Some(Sparsity { pattern: pattern(text).unwrap(), prune, permute })
 }
@@ -217,7 +260,7 @@ fn options_that_contradict_each_other_are_refused() {
             "dense integers",
         ),
         (Options { layout: Layout::Gptq, ..options("vq2", Method::Vptq) }, "dense integers"),
-        (Options { hessian_block: Some(32), compensate: true, ..options("w4a16", Method::Gptq) }, "leave out --compensate"),
+        (Options { hessian_block: Some(32), ..options("w4a16", Method::Awq) }, "leave out --sparsity and --method awq"),
         (Options { hessian_block: Some(24), ..options("w4a16", Method::Gptq) }, "a multiple of --group"),
         (Options { hessian_block: Some(32), group: None, ..options("w4a16", Method::Gptq) }, "a multiple of --group"),
         (Options { hessian_block: Some(0), ..options("vq2", Method::Vptq) }, "a multiple of --group"),

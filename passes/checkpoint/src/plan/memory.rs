@@ -22,6 +22,8 @@ const HELD_BACK: usize = 160 << 20;
 const STRIP: usize = 256;
 /// Matrices of that many columns that it has.
 const STRIP_MATRICES: usize = 5;
+/// Columns that compensation solves for together.
+const SOLVED: usize = 2048;
 /// Most channels for which GPTQ calculates in f64.
 const MOST_F64: usize = 2048;
 
@@ -92,17 +94,19 @@ fn solve(options: &Options, spec: &LinearSpec, stored: usize, threads: usize) ->
     let form =
         options.forms.get(&spec.name).copied().unwrap_or(options.scheme.weight).resolved(spec.k, spec.n).unwrap_or(WeightForm::Halves);
     let maps = options.preprocess != Preprocess::None || options.method == Method::Awq || options.sparsity.is_some_and(|s| s.permute);
+    let part = options.hessians().parts(spec.k).first().copied().unwrap_or(spec.k);
     let (mut held, mut moved) = (4 * elements, 0);
     if maps {
         held += 4 * elements;
-        moved = moved.max(4 * elements + if options.needs_hessians() { 12 * spec.k * spec.k } else { 0 });
+        // Hessians in blocks are summed of what the map makes of the rows.
+        let is_turned = options.needs_hessians() && options.hessian_block.is_none();
+        moved = moved.max(4 * elements + if is_turned { 12 * spec.k * spec.k } else { 0 });
     }
     if options.compensate {
-        // f64: the factor and the cross moment, the weight and three products of its size.
-        moved = moved.max(32 * elements + 24 * spec.k * spec.k);
+        // f64: the factor and the cross moment, some columns of the weight and three products of their size.
+        moved = moved.max(32 * part * SOLVED.min(spec.n) + 24 * part * part);
         held += 4 * elements;
     }
-    let part = options.hessians().parts(spec.k).first().copied().unwrap_or(spec.k);
     let method = match (options.method, form) {
         (Method::Rtn | Method::Awq, _) | (_, WeightForm::Float8) => 0,
         (_, WeightForm::Vectors(shape)) => vectors(part, spec.n, shape.vector, shape.residual > 0, threads),

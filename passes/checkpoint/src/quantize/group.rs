@@ -2,7 +2,7 @@
 
 use super::run::{FinishedWeights, Run, Streams, parse_report};
 use super::{LayerReport, Method};
-use crate::arch::LinearSpec;
+use crate::arch::{LinearSpec, Weights};
 use crate::encode::{encode, permutation};
 use crate::error::{CheckpointError, Result};
 use crate::layer::{InputTransform, transpose};
@@ -12,9 +12,9 @@ use crate::ops::matmul::Order;
 use crate::preprocess::{Preprocess, clip, output_error, relative_square, searches_clip};
 use crate::run;
 use crate::scheme::WeightForm;
-use crate::statistics::{Capture, Input, Observer, stride, transformed};
+use crate::statistics::{Capture, Hessians, Input, Observer, stride, transformed};
 use icd_core::DType;
-use icd_quant::{ActivationAware, Calibration, Matrix, QuantError, Rtn, retarget};
+use icd_quant::{ActivationAware, Calibration, CalibrationError, Matrix, QuantError, Rtn, retarget};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -50,6 +50,16 @@ impl Run<'_> {
         })
     }
 
+    /// Whether the layers that read `input` look for a map of it, rather than none or one in the weights.
+    fn searches(&self, input: &str) -> bool {
+        (self.options.preprocess != Preprocess::None || self.options.method == Method::Awq) && !self.folded.contains_key(input)
+    }
+
+    /// Whether something is done to `input` before the layers that read it, beyond rounding.
+    pub(super) fn maps(&self, input: &str) -> bool {
+        self.searches(input) || self.options.sparsity.is_some_and(|s| s.permute) || searches_clip(self.options.scheme)
+    }
+
     /// The map of an input and its name.
     fn map(&self, members: &[&LinearSpec], input: Option<&Input>) -> Result<(InputTransform, String)> {
         let none = || (self.options.rounding(), "none".to_string());
@@ -60,14 +70,14 @@ impl Run<'_> {
         };
         let layer_error = |e: QuantError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
         let permutes = self.options.sparsity.filter(|s| s.permute);
+        let searches = self.searches(first.input);
         let folded = self.folded.get(first.input);
-        let searches = folded.is_none() && (self.options.preprocess != Preprocess::None || self.options.method == Method::Awq);
         let (mut transform, mut name) = none();
         if let Some(folded) = folded {
             name.clone_from(folded);
         }
         let clips = searches_clip(self.options.scheme);
-        if !searches && permutes.is_none() && !clips {
+        if !self.maps(first.input) {
             return Ok((transform, name));
         }
         let weights = members.iter().map(|s| self.weight(s)).collect::<Result<Vec<_>>>()?;
@@ -112,6 +122,49 @@ impl Run<'_> {
         self.layers(members, keys, &Ground { transform, map, input, statistics })
     }
 
+    /// As [`Run::group`] where Hessians are in blocks and the input has a map: they are those of what the map makes of it.
+    pub(super) fn mapped_group(
+        &self,
+        block: usize,
+        members: &[&LinearSpec],
+        keys: &[blake3::Hash],
+        streams: Streams<'_>,
+    ) -> Result<Vec<LayerReport>> {
+        let Some(&first) = members.first() else { return Ok(Vec::new()) };
+        let mut input = self.looked_at(block, first, streams, &self.original)?;
+        let (transform, map) = self.map(members, Some(&input))?;
+        input.parts = self.options.hessians().parts(first.k).into_iter().map(Calibration::new).collect();
+        if input.parts.is_empty() {
+            input.parts.push(Calibration::new(first.k));
+        }
+        let layer = |e: CalibrationError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
+        for (done, step) in run::steps(self.arch, streams.batch) {
+            let capture = Capture::new(&self.original, first);
+            self.arch.block(block, &step, &capture, streams.quantized.read(done..done + step.tokens.len())?)?;
+            let x = transform.map(&capture.finish(first)?);
+            let mut from = 0;
+            for part in &mut input.parts {
+                let rows = x.columns(from, part.k()).data;
+                match self.on {
+                    Some(on) => part.observe_on(on, &rows).map_err(layer)?,
+                    None => part.observe(&rows).map_err(layer)?,
+                }
+                from += part.k();
+            }
+        }
+        let statistics = input.parts.iter().map(Cow::Borrowed).collect();
+        self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
+    }
+
+    /// What the layer `first` reads in a block that runs as `weights` do, without a Hessian.
+    fn looked_at(&self, block: usize, first: &LinearSpec, streams: Streams<'_>, weights: &dyn Weights) -> Result<Input> {
+        let tokens = streams.batch.tokens.len();
+        let observer = Observer::new(weights, std::slice::from_ref(first), tokens).with(Hessians::None);
+        run::over(self.arch, block, streams.batch, &observer, streams.quantized, |_, _| Ok(()))?;
+        let missing = || CheckpointError::Layer { layer: first.name.clone(), what: "did not run in its block".into() };
+        observer.finish().remove(first.input).ok_or_else(missing)
+    }
+
     /// As [`Run::group`], each layer aimed at the output that the original model has.
     pub(super) fn aimed_group(
         &self,
@@ -122,21 +175,12 @@ impl Run<'_> {
         weights: &FinishedWeights<'_>,
     ) -> Result<Vec<LayerReport>> {
         let Some(&first) = members.first() else { return Ok(Vec::new()) };
-        let searches = self.options.preprocess != Preprocess::None || self.options.method == Method::Awq;
-        let maps = searches && !self.folded.contains_key(first.input)
-            || self.options.sparsity.is_some_and(|s| s.permute)
-            || searches_clip(self.options.scheme);
-        let (transform, map) = match maps {
-            true => {
-                let observer = Observer::new(weights, std::slice::from_ref(first), streams.batch.tokens.len());
-                run::over(self.arch, block, streams.batch, &observer, streams.quantized, |_, _| Ok(()))?;
-                let seen = observer.finish();
-                self.map(members, seen.get(first.input))?
-            }
+        let (transform, map) = match self.maps(first.input) {
+            true => self.map(members, Some(&self.looked_at(block, first, streams, weights)?))?,
             false => self.map(members, None)?,
         };
-        let wrong = |e: icd_quant::CalibrationError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
-        let mut input = Input::paired(first.k);
+        let wrong = |e: CalibrationError| CheckpointError::Layer { layer: first.name.clone(), what: e.to_string() };
+        let mut input = Input::paired(first.k, self.options.hessians());
         let stride = stride(streams.batch.tokens.len());
         for (done, step) in run::steps(self.arch, streams.batch) {
             let (mut quantized, mut exact) = (Capture::new(weights, first), Capture::new(&self.original, first));
@@ -144,10 +188,20 @@ impl Run<'_> {
                 self.arch.block(block, &step, capture, stream.read(done..done + step.tokens.len())?)?;
             }
             let (x, reference) = (quantized.finish(first)?, exact.finish(first)?);
-            input.calibration.observe_pair(&transform.apply(&x).data, &transform.map(&reference).data).map_err(wrong)?;
+            let (mapped, mapped_reference) = (transform.apply(&x), transform.map(&reference));
+            let mut from = 0;
+            for part in &mut input.parts {
+                let k = part.k();
+                let (rows, reference) = (mapped.columns(from, k).data, mapped_reference.columns(from, k).data);
+                match self.on {
+                    Some(on) => part.observe_pair_on(on, &rows, &reference).map_err(wrong)?,
+                    None => part.observe_pair(&rows, &reference).map_err(wrong)?,
+                }
+                from += k;
+            }
             input.keep_sample(&x, &reference, done, stride);
         }
-        let statistics = vec![Cow::Borrowed(&input.calibration)];
+        let statistics = input.parts.iter().map(Cow::Borrowed).collect();
         self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
     }
 
@@ -164,8 +218,9 @@ impl Run<'_> {
     }
 
     /// What a layer whose weight is `target` needs added to its bias: the mean of the original output less that of the new one.
-    fn shift(statistics: &Calibration, mapped: &[f32], found: &[f32], n: usize) -> Option<Vec<f32>> {
-        let (mean, reference) = (statistics.mean(), statistics.reference_mean()?);
+    fn shift(statistics: &[Cow<'_, Calibration>], mapped: &[f32], found: &[f32], n: usize) -> Option<Vec<f32>> {
+        let mean: Vec<f32> = statistics.iter().flat_map(|s| s.mean()).collect();
+        let reference: Vec<f32> = statistics.iter().map(|s| s.reference_mean()).collect::<Option<Vec<_>>>()?.concat();
         let product = |mean: &[f32], weight: &[f32]| {
             let mut out = vec![0f64; n];
             for (row, m) in weight.chunks(n.max(1)).zip(mean) {
@@ -187,13 +242,19 @@ impl Run<'_> {
         };
         let bias_name = format!("{}.bias", spec.name);
         let has_bias = self.folder.tensor_type(&bias_name).is_some();
-        let paired = ground.statistics.first().filter(|_| self.options.compensate).map(Cow::as_ref);
+        let paired = Some(ground.statistics.as_slice()).filter(|s| self.options.compensate && !s.is_empty());
         let (mut aim, mut statistics) = (None, Cow::Borrowed(ground.statistics.as_slice()));
         if let Some(paired) = paired {
-            let used = if has_bias { Cow::Owned(paired.centered()) } else { Cow::Borrowed(paired) };
-            let moved = retarget(Matrix { data: &mapped, ..matrix }, &used, RIDGE)
-                .map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })?;
-            (aim, statistics) = (Some(moved), Cow::Owned(vec![used]));
+            let used: Vec<_> = paired.iter().map(|s| if has_bias { Cow::Owned(s.centered()) } else { Cow::Borrowed(s.as_ref()) }).collect();
+            let (mut moved, mut rest) = (Vec::with_capacity(mapped.len()), mapped.as_slice());
+            for part in &used {
+                let (own, later) = rest.split_at_checked(part.k() * n).unwrap_or((rest, &[]));
+                let found = retarget(Matrix { k: part.k(), n, data: own }, part, RIDGE)
+                    .map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })?;
+                moved.extend(found);
+                rest = later;
+            }
+            (aim, statistics) = (Some(moved), Cow::Owned(used));
         }
         let target = Matrix { k, n, data: aim.as_deref().unwrap_or(&mapped) };
         let wanted = self.wanted(spec)?;

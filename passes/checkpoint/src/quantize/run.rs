@@ -136,7 +136,9 @@ impl Run<'_> {
     ) -> Result<FinishedWeights<'_>> {
         let specs = self.arch.linears(block);
         let mut weights = FinishedWeights { run: self, layers: BTreeMap::new(), kept: Mutex::default() };
-        let together = observed_together(&specs, self.options.hessians());
+        let apart = |input: &str| self.options.hessian_block.is_some() && self.maps(input);
+        let seen_first: Vec<LinearSpec> = specs.iter().filter(|s| !apart(s.input)).cloned().collect();
+        let together = observed_together(&seen_first, self.options.hessians());
         let mut observed: BTreeMap<&'static str, Input> = BTreeMap::new();
         for input in inputs_of(&specs) {
             let members: Vec<&LinearSpec> = specs.iter().filter(|s| s.input == input).collect();
@@ -145,6 +147,7 @@ impl Run<'_> {
             let reports = match (ready, streams) {
                 (Some(found), _) => found.iter().map(|(_, text)| parse_report(text)).collect::<Result<Vec<_>>>()?,
                 (None, Some(streams)) if self.options.compensate => self.aimed_group(block, &members, &keys, streams, &weights)?,
+                (None, Some(streams)) if apart(input) => self.mapped_group(block, &members, &keys, streams)?,
                 (None, streams) => {
                     let seen = |run: &&Vec<LinearSpec>| run.iter().any(|s| s.input == input);
                     if let (false, Some(streams), Some(run)) = (observed.contains_key(input), streams, together.iter().find(seen)) {
