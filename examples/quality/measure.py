@@ -49,6 +49,7 @@ LANGUAGE = [
     ("w4 rtn", "--scheme w4a16 --method rtn --asym", None, None),
     ("w4 gptq", "--scheme w4a16 --method gptq --asym --act-order", None, None),
     ("w4 quarot", "--scheme w4a16 --method gptq-best --asym --preprocess quarot", None, ("loss_percent", 1.0, None)),
+    ("w4 compensated", "--scheme w4a16 --method gptq-best --asym --compensate --preprocess quarot --samples 128", None, ("loss_percent", 1.0, None)),
     ("w4 budget", "--scheme w4a16 --method gptq-best --asym --compensate --preprocess quarot --bits-budget 4.5", None, ("loss_percent", 1.0, 4.5)),
     ("vq2", "--scheme vq2 --method vptq", None, None),
     ("vq2 quarot", "--scheme vq2 --method vptq --preprocess quarot", None, None),
