@@ -4,7 +4,10 @@ use crate::{PassContext, PassError, PassInfo, PassStats, Remark, RemarkKind};
 use icd_ir::register::{MlirPass, PassSpec, emit_remark, register_pass};
 use icd_ir::{ExportError, ImportError, WeightStore};
 use melior::ir::OperationRef;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 /// A pass failed on an MLIR module.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +54,31 @@ pub fn run_on_module(info: &PassInfo, options: &str, module: OperationRef<'_, '_
     Ok(cx.remarks)
 }
 
-/// Whether a remark is worth a line on the terminal by default: something the user hoped for did not happen.
-pub fn is_shown_by_default(remark: &Remark) -> bool {
-    remark.kind == RemarkKind::Missed
+/// Remarks of one reason that are shown one by one.
+const SHOWN: usize = 3;
+
+/// What is worth lines on the terminal by default: what the user hoped for and did not happen. A model of many layers says the same of each, so of remarks that
+/// differ in names and numbers only the first few are shown; the last of those says how many more there are.
+fn shown_by_default(remarks: &[Remark]) -> Vec<(&Remark, String)> {
+    let reason = |r: &Remark| -> (String, String) {
+        let unquoted = r.message.split('\'').step_by(2).collect::<String>();
+        (r.pass.clone(), unquoted.chars().filter(|c| !c.is_ascii_digit()).collect())
+    };
+    let mut groups: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
+    let missed = || remarks.iter().filter(|r| r.kind == RemarkKind::Missed);
+    missed().for_each(|r| groups.entry(reason(r)).or_default().0 += 1);
+    let mut lines = Vec::new();
+    for remark in missed() {
+        let Some((all, seen)) = groups.get_mut(&reason(remark)) else { continue };
+        *seen += 1;
+        let more = all.saturating_sub(SHOWN);
+        match *seen {
+            SHOWN if more > 0 => lines.push((remark, format!("{} (and {more} more like this one)", remark.message))),
+            n if n <= SHOWN => lines.push((remark, remark.message.clone())),
+            _ => {}
+        }
+    }
+    lines
 }
 
 /// A pass of the table, as MLIR runs it.
@@ -70,10 +95,9 @@ impl MlirPass for TablePass {
     }
 
     fn run(&mut self, op: OperationRef<'_, '_>) -> Result<(), String> {
-        for remark in run_on_module(self.info, &self.options, op).map_err(|e| e.to_string())? {
-            if is_shown_by_default(&remark) {
-                emit_remark(op, remark.loc, &format!("{}: {}", remark.pass, remark.message));
-            }
+        let remarks = run_on_module(self.info, &self.options, op).map_err(|e| e.to_string())?;
+        for (remark, message) in shown_by_default(&remarks) {
+            emit_remark(op, remark.loc, &format!("{}: {message}", remark.pass));
         }
         Ok(())
     }
@@ -96,4 +120,30 @@ pub fn register_passes() {
             });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use icd_core::graph::Loc;
+
+    #[test]
+    fn many_remarks_of_one_reason_are_few_lines() {
+        let remark = |pass: &str, kind, message: String| Remark {
+            pass: pass.into(),
+            kind,
+            func: "main".into(),
+            op: "stablehlo.add".into(),
+            loc: Loc(0),
+            message,
+        };
+        let mut remarks: Vec<Remark> =
+            (0..12).map(|i| remark("icd-a", RemarkKind::Missed, format!("weight 'block.{i}' stays: 64 of {i} channels"))).collect();
+        remarks.push(remark("icd-a", RemarkKind::Missed, "another reason".into()));
+        remarks.push(remark("icd-a", RemarkKind::Applied, "done".into()));
+        let lines: Vec<String> = shown_by_default(&remarks).into_iter().map(|(_, message)| message).collect();
+        let first = (0..3)
+            .map(|i| format!("weight 'block.{i}' stays: 64 of {i} channels{}", if i == 2 { " (and 9 more like this one)" } else { "" }));
+        assert_eq!(lines, first.chain(["another reason".to_string()]).collect::<Vec<_>>());
+    }
 }
