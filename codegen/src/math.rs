@@ -1,5 +1,5 @@
 //! Elementary functions as inline LLVM IR: straight-line code without tables or calls, so that loops over them vectorise and no maths
-//! library is needed, on any target.
+//! library is needed, on any target. Only [`exp`] of f32 is another formula in PTX, by its `ex2.approx`.
 //!
 //! Every function takes and returns `float` or `double` (scalars or vectors) and handles NaN, infinities, signed zeros and denormals as
 //! C's `<math.h>` does. Accuracy, measured by this module's tests against correctly rounded values: f32 within 3 ulp (most within 1.5);

@@ -10,7 +10,7 @@
 
 use super::{
     exact::WORD,
-    vector_sweep::{Book, CHANNELS, COPIED, FACTOR_ROW_BYTES, Search, THREADS, VECTORS, WEIGHTS_AT, places},
+    vector_sweep::{Book, CHANNELS, FACTOR_ROW_BYTES, Search, THREADS, VECTORS, WEIGHTS_AT, places},
 };
 use crate::nvptx::{
     kernel_module::KernelError,
@@ -45,22 +45,9 @@ pub(super) fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError
     let has_column = b.and(is_mine, b.less(d, length));
     let is_used = b.and(has_column, b.less(column, used));
     let mine = b.add(shared, b.mul_c(b.rem_c(thread, tile_columns), WORD));
-    b.for_range(b.div_c(thread, CHANNELS / COPIED), b.int(CHANNELS), b.int(THREADS / (CHANNELS / COPIED)), |row| {
-        let part = b.rem_c(thread, CHANNELS / COPIED);
-        let from = b.word_at(hessian, b.add(b.add(b.mul(b.add(start, row), size), start), b.mul_c(part, COPIED)));
-        b.copy_async(b.add(b.add(shared, b.mul_c(row, FACTOR_ROW_BYTES)), b.mul_c(part, COPIED * WORD)), from, COPIED * WORD, None);
-    });
-    b.copy_commit();
-    let rows_at_once = THREADS / tile_columns;
-    let first_row = b.div_c(thread, tile_columns);
-    b.for_range(first_row, b.int(CHANNELS), b.int(rows_at_once), |row| {
-        let value = b.var(b.float(0.0));
-        b.when(b.less(d, length), || b.set(value, b.number(slopes, b.add(b.mul(b.add(start, row), columns), column))));
-        b.store_shared_float(b.add(mine, b.mul_c(row, at.weight_row_bytes)), WEIGHTS_AT, b.get_float(value));
-    });
-    b.copy_wait(0);
-    b.barrier();
     let search = Search { b: &b, v, at, shared, thread, vector, d };
+    let rows_at_once = THREADS / tile_columns;
+    let first_row = search.load_block(hessian, slopes, mine, (start, size), (columns, column), length);
     let of_vector = b.add(shared, b.mul_c(vector, v * WORD));
     let sum_at = |place: u32| -> Float {
         (0..v).map(|i| b.shared_number(of_vector, place + i * WORD)).reduce(|sum, x| b.plus(sum, x)).unwrap_or(b.float(0.0))

@@ -28,7 +28,7 @@ pub const THREADS: u32 = 256;
 const WARP: u32 = 32;
 const WARPS: u32 = THREADS / WARP;
 /// Words of a copy of 16 bytes.
-pub(super) const COPIED: u32 = 4;
+const COPIED: u32 = 4;
 
 pub(super) const FACTOR_ROW_BYTES: u32 = CHANNELS * WORD;
 pub(super) const WEIGHTS_AT: u32 = CHANNELS * FACTOR_ROW_BYTES;
@@ -78,6 +78,40 @@ pub(super) struct Search<'a, 'c> {
 }
 
 impl<'c> Search<'_, 'c> {
+    /// Copies to shared memory the square of `matrix`, with rows of `size` words, at the channels from `start` on, and the thread's `column` of `values`, with rows
+    /// of `columns` words, 0 beyond vectors of `length`. Returns the first of the thread's rows. Ends with a barrier.
+    pub(super) fn load_block(
+        &self,
+        matrix: Int<'c>,
+        values: Int<'c>,
+        mine: Int<'c>,
+        (start, size): (Int<'c>, Int<'c>),
+        (columns, column): (Int<'c>, Int<'c>),
+        length: Int<'c>,
+    ) -> Int<'c> {
+        let (b, tile_columns) = (self.b, VECTORS * self.v);
+        b.for_range(b.div_c(self.thread, CHANNELS / COPIED), b.int(CHANNELS), b.int(THREADS / (CHANNELS / COPIED)), |row| {
+            let part = b.rem_c(self.thread, CHANNELS / COPIED);
+            let from = b.word_at(matrix, b.add(b.add(b.mul(b.add(start, row), size), start), b.mul_c(part, COPIED)));
+            b.copy_async(
+                b.add(b.add(self.shared, b.mul_c(row, FACTOR_ROW_BYTES)), b.mul_c(part, COPIED * WORD)),
+                from,
+                COPIED * WORD,
+                None,
+            );
+        });
+        b.copy_commit();
+        let first_row = b.div_c(self.thread, tile_columns);
+        b.for_range(first_row, b.int(CHANNELS), b.int(THREADS / tile_columns), |row| {
+            let value = b.var(b.float(0.0));
+            b.when(b.less(self.d, length), || b.set(value, b.number(values, b.add(b.mul(b.add(start, row), columns), column))));
+            b.store_shared_float(b.add(mine, b.mul_c(row, self.at.weight_row_bytes)), WEIGHTS_AT, b.get_float(value));
+        });
+        b.copy_wait(0);
+        b.barrier();
+        first_row
+    }
+
     /// The nearest entry to each target in shared memory, as candidates of the warps. Ends with a barrier.
     pub(super) fn run(&self, book: Book<'c>) {
         let (b, v) = (self.b, self.v);
@@ -158,22 +192,9 @@ pub(super) fn emit(arch: Arch, name: &str, v: u32) -> Result<String, KernelError
     let column = b.add(b.mul(b.add(first_vector, vector), length), d);
     let has_column = b.and(b.less_c(thread, tile_columns), b.less(d, length));
     let mine = b.add(shared, b.mul_c(b.rem_c(thread, tile_columns), WORD));
-    b.for_range(b.div_c(thread, CHANNELS / COPIED), b.int(CHANNELS), b.int(THREADS / (CHANNELS / COPIED)), |row| {
-        let part = b.rem_c(thread, CHANNELS / COPIED);
-        let from = b.word_at(factor, b.add(b.add(b.mul(b.add(start, row), size), start), b.mul_c(part, COPIED)));
-        b.copy_async(b.add(b.add(shared, b.mul_c(row, FACTOR_ROW_BYTES)), b.mul_c(part, COPIED * WORD)), from, COPIED * WORD, None);
-    });
-    b.copy_commit();
-    let rows_at_once = THREADS / tile_columns;
-    let first_row = b.div_c(thread, tile_columns);
-    b.for_range(first_row, b.int(CHANNELS), b.int(rows_at_once), |row| {
-        let value = b.var(b.float(0.0));
-        b.when(b.less(d, length), || b.set(value, b.number(weights, b.add(b.mul(b.add(start, row), columns), column))));
-        b.store_shared_float(b.add(mine, b.mul_c(row, at.weight_row_bytes)), WEIGHTS_AT, b.get_float(value));
-    });
-    b.copy_wait(0);
-    b.barrier();
     let search = Search { b: &b, v, at, shared, thread, vector, d };
+    let rows_at_once = THREADS / tile_columns;
+    let first_row = search.load_block(factor, weights, mine, (start, size), (columns, column), length);
     let loss = b.var(b.float(0.0));
     b.for_range(zero, count, one, |row| {
         let position = b.add(start, row);
