@@ -128,10 +128,10 @@ impl<'c> WarpgroupProduct<'_, 'c> {
         self.format.groups_per_tile() > 0
     }
 
-    /// Makes all sums zero.
+    /// Makes all sums zero, and the scales: those of columns that the matrix does not have are whatever lay in memory, NaN among it.
     pub fn clear(&self, sums: &Sums<'c>) {
-        for sum in sums.products.iter().chain(&sums.scaled) {
-            self.k.clear(*sum);
+        for var in sums.products.iter().chain(&sums.scaled).chain(sums.scales.as_flattened()) {
+            self.k.clear(*var);
         }
     }
 
