@@ -3,11 +3,12 @@
 //! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, of 3 bits `sym128w3`, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
 //! activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `gated`, `split=N,N…` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
-//! family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
+//! family, `@FAMILY` all of one family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
 use icd_codegen::nvptx::{
     gemm::{FAMILIES, Selected, select},
     kernel_files::write_files,
+    kernel_module::KernelError,
 };
 use icd_core::{
     DType,
@@ -92,14 +93,22 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{text}: {reason}");
                 continue;
             }
-            let candidates = (family.candidates)(&problem);
-            let wanted: Vec<_> = match limit.strip_prefix('=') {
-                Some(list) => candidates.iter().filter(|c| list.split(',').any(|t| t == c.tile)).collect(),
-                None => candidates.iter().take(limit.parse()?).collect(),
+            let tiles: Vec<String> = match limit.strip_prefix('=') {
+                Some(list) => list.split(',').map(String::from).collect(),
+                None => {
+                    let is_named = FAMILIES.iter().any(|f| f.name == limit);
+                    let count = if is_named { if limit == family.name { usize::MAX } else { 0 } } else { limit.parse()? };
+                    (family.candidates)(&problem).into_iter().take(count).map(|c| c.tile).collect()
+                }
             };
-            for candidate in wanted {
-                let kernel = (family.emit)(&problem, &candidate.tile)?;
-                write_files(&problem, family, &candidate.tile, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?;
+            for tile in tiles {
+                match (family.emit)(&problem, &tile) {
+                    Ok(kernel) => {
+                        write_files(&problem, family, &tile, &kernel, &Path::new(dir).join(format!("m{}_{}", problem.m, kernel.entry)))?
+                    }
+                    Err(KernelError::Unsupported(reason)) => println!("{text}: {reason}"),
+                    Err(other) => return Err(other.into()),
+                }
             }
         }
     }

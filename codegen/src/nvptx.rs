@@ -15,6 +15,7 @@ pub mod gemm_epilogue;
 pub mod gemm_fragments;
 pub mod gemm_mma;
 pub mod gemm_multicast;
+pub mod gemm_transposed;
 pub mod gemm_tuned;
 pub mod gemm_warp;
 pub mod gemm_warpgroup;

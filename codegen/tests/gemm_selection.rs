@@ -88,7 +88,7 @@ fn estimates_alone_take_a_kernel_within_five_percent_of_the_best_at_most_points(
 }
 
 #[test]
-fn multicast_estimates_are_within_ten_percent_on_average() {
+fn multicast_estimates_are_within_eight_percent_on_average() {
     for is_tuned in [true, false] {
         let mut errors = Vec::new();
         for point in points().iter().filter(|p| p.is_tuned() == is_tuned) {
@@ -100,6 +100,6 @@ fn multicast_estimates_are_within_ten_percent_on_average() {
         }
         let rms = (errors.iter().map(|e| e * e).sum::<f64>() / errors.len() as f64).sqrt();
         println!("{} kernels, {rms:.3}", errors.len());
-        assert!(errors.len() > 100 && rms < 0.1, "{} kernels, {rms:.3}", errors.len());
+        assert!(errors.len() > 500 && rms < 0.08, "{} kernels, {rms:.3}", errors.len());
     }
 }

@@ -59,6 +59,8 @@ class Kernel:
         self.function = check(driver.cuModuleGetFunction(self.module, self.name.encode()))
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         check(driver.cuFuncSetAttribute(self.function, attribute, self.info["shared_bytes"]))
+        sizes = [p["bytes"] for p in self.info["params"] if p["role"] == "workspace"]
+        self.workspace = torch.zeros(sizes[0], dtype=torch.uint8, device="cuda") if sizes else None
         self.bytes_per_weight = self.pack_info["bytes"] / (self.pack_info["format"]["n"] * self.pack_info["format"]["k"])
 
     def pack(self, weights, scales=None, zeros=None):
@@ -114,7 +116,7 @@ class Kernel:
     def __call__(self, weights, x, y, bias=None, residual=None, overlap=True, scales=None):
         """Launches on the current stream. `overlap` lets a kernel that can do so start before the one in front of it has ended;
         `scales` are f32, of rows for 8-bit activations and of columns for 8-bit weights."""
-        pointer = {"weights": weights, "activations": x, "bias": bias, "residual": residual}
+        pointer = {"weights": weights, "activations": x, "bias": bias, "residual": residual, "workspace": self.workspace}
         outputs = iter(y if isinstance(y, (list, tuple)) else [y])
         values = []
         for param in self.info["params"]:

@@ -142,7 +142,9 @@ impl CudaProgram {
         };
         let modules: Vec<Module> = members.iter().map(compile).collect::<Result<_, _>>()?;
         let (weights, weight_addresses) = upload_weights(artifact, program, &device)?;
+        let stream = Stream::new(&device)?;
         let arena = DeviceMemory::allocate(&device, program.arena_bytes, "the arena")?;
+        arena.fill(&stream)?;
         let manifest = artifact.manifest();
         let boundary = |bytes: usize| -> Result<Boundary, RuntimeError> {
             let device_memory = DeviceMemory::allocate(&device, bytes, "an input or output")?;
@@ -161,7 +163,6 @@ impl CudaProgram {
         let mut builder = Builder { device: &device, program, addresses, modules: &modules, next_id: 0 };
         let mut blocks = builder.list(&program.steps)?;
         let steps = builder.next_id;
-        let stream = Stream::new(&device)?;
         record_graphs(&mut blocks, &stream)?;
         stream.synchronize()?;
         let word = PinnedMemory::allocate(&device, 4)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use icd_codegen::nvptx::kernel_files::{write_candidates, write_kernel};
+use icd_codegen::nvptx::kernel_files::{write_candidates, write_kernel, write_named};
 use icd_core::DType;
 use icd_core::arch::Arch;
 use icd_core::pack_format::WeightFormat;
@@ -102,6 +102,10 @@ pub struct KernelArgs {
     /// Write the likeliest kernels instead, so many of each family, each into a folder of its own: what `icd-run FOLDER tune` measures.
     #[arg(long, value_name = "NUMBER")]
     candidates: Option<usize>,
+    /// Write this kernel, by the family and tile that `kernel.json` and tune tables name: `multicast:m256n128g2s3k`, and `multicast:m256n128g2s3kr1` with
+    /// output tiles in bands of one row tile.
+    #[arg(long, value_name = "FAMILY:TILE", conflicts_with_all = ["candidates", "tune_table"])]
+    tile: Option<String>,
     /// Directory to write to.
     #[arg(short = 'o', long = "out")]
     out: PathBuf,
@@ -163,7 +167,13 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
         Some(path) => tune_table::read(path).with_context(|| path.display().to_string())?,
         None => Vec::new(),
     };
-    let kernel = write_kernel(&problem, &tables, &args.out)?;
+    let kernel = match &args.tile {
+        Some(name) => {
+            let (family, tile) = name.split_once(':').with_context(|| format!("--tile {name}: want FAMILY:TILE"))?;
+            write_named(&problem, family, tile, &args.out)?
+        }
+        None => write_kernel(&problem, &tables, &args.out)?,
+    };
     let path = args.out.join("kernel.ptx");
     writeln!(
         out,

@@ -245,29 +245,28 @@ impl<'c> Finish<'_, 'c> {
     /// Address of the output that column `column` of all outputs belongs to, and index within it.
     fn place(&self, column: Int<'c>) -> (Int<'c>, Int<'c>) {
         let k = self.k;
-        let (y, pitch, column) = self.output_of(column);
+        let (y, pitch, column) = output_of(k, self.problem, self.to, column);
         (y, k.add(k.mul(k.to_long(self.m), pitch), k.to_long(column)))
     }
+}
 
-    /// Address, columns, and column within it, of the output that a column belongs to.
-    fn output_of(&self, column: Int<'c>) -> (Int<'c>, Int<'c>, Int<'c>) {
-        let (k, outputs) = (self.k, &self.to.outputs);
-        let mut found = (outputs[0], k.long(self.problem.output_columns() as u64), column);
-        let mut start = 0;
-        for (y, columns) in outputs.iter().zip(self.problem.epilogue.split.columns()) {
-            let pitch = k.long(columns as u64);
-            found = match start {
-                0 => (*y, pitch, column),
-                _ => {
-                    let is_before = k.less_c(column, start);
-                    let within = k.sub(column, k.int(start));
-                    (k.select(is_before, found.0, *y), k.select(is_before, found.1, pitch), k.select(is_before, found.2, within))
-                }
-            };
-            start += columns as u32;
-        }
-        found
+/// Address, columns, and column within it, of the output that a column belongs to.
+pub fn output_of<'c>(k: &KernelBuilder<'c>, problem: &GemmProblem, to: &Destination<'c>, column: Int<'c>) -> (Int<'c>, Int<'c>, Int<'c>) {
+    let mut found = (to.outputs[0], k.long(problem.output_columns() as u64), column);
+    let mut start = 0;
+    for (y, columns) in to.outputs.iter().zip(problem.epilogue.split.columns()) {
+        let pitch = k.long(columns as u64);
+        found = match start {
+            0 => (*y, pitch, column),
+            _ => {
+                let is_before = k.less_c(column, start);
+                let within = k.sub(column, k.int(start));
+                (k.select(is_before, found.0, *y), k.select(is_before, found.1, pitch), k.select(is_before, found.2, within))
+            }
+        };
+        start += columns as u32;
     }
+    found
 }
 
 /// The order in which rows are read, where a row of sums is so short that neighbouring rows share banks: the number's low three bits are rotated, one way
@@ -329,7 +328,8 @@ fn read_both<'c>(k: &KernelBuilder<'c>, at: Int<'c>, distance: u32, second_first
     [pick(&one, &other), pick(&other, &one)]
 }
 
-fn load_vector<'c>(k: &KernelBuilder<'c>, dtype: DType, base: Int<'c>, index: Int<'c>, width: u32) -> Vec<Float<'c>> {
+/// `width` numbers from element `index` of a vector on.
+pub fn load_vector<'c>(k: &KernelBuilder<'c>, dtype: DType, base: Int<'c>, index: Int<'c>, width: u32) -> Vec<Float<'c>> {
     let bytes = dtype.bytes() as u32;
     let address = k.add(base, k.mul_c(index, bytes));
     let total = width * bytes;

@@ -14,15 +14,20 @@
 //!
 //! Every byte of X crosses from the L2 once for two multiprocessors, and no thread computes its addresses: beyond a few hundred rows the energy
 //! that data takes to arrive is what limits the clock. A cluster goes through its output tiles one after the other; the ring runs on across them,
-//! so the next tile's data arrive while this one is written. Tiles go in bands of `BAND` row tiles, so that what is in flight at once is few
-//! rows of X and few columns of W.
+//! so the next tile's data arrive while this one is written. Tiles go in bands of a few row tiles ([`raster`](tile::raster)), so that what is in flight at
+//! once is few rows of X and few columns of W.
 //!
-//! The output leaves warp by warp through `PIECE_ROWS` rows of sums in shared memory: no barrier among warps.
+//! The output leaves warpgroup by warpgroup ([`gemm_transposed`]), or, where it needs a residual, a gate or 32-bit rows, warp by warp through
+//! `PIECE_ROWS` rows of sums in shared memory.
+//!
+//! Where the tiles do not fill the last round, a streamed kernel shares out the chunks of the tiles left over evenly instead ([`stream`]): a cluster that
+//! does not begin a tile leaves its sums in a workspace, warp by warp behind a flag, and the cluster that begins it adds them up in order.
 
 use crate::nvptx::{
     gemm::{ParamIndex, check_common, check_eight_bits, pack_format, params, symbol},
     gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
-    gemm_warpgroup::{ROW_BYTES, Ring, STRIPS_A_BLOCK, WARP, WarpgroupProduct},
+    gemm_transposed::{self, TransposedStore},
+    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STRIPS_A_BLOCK, WARP, WarpgroupProduct},
     kernel_module::{KernelError, KernelModule, Param, Unsupported},
     ptx_builder::{Float, Int, KernelBuilder, LaunchBounds, Ty, Var},
 };
@@ -31,10 +36,12 @@ use icd_core::{
     problem::GemmProblem,
 };
 use inkwell::context::Context;
-use tile::{CLUSTER, FRAGMENT_ROWS, PIECE_ROWS, REGISTERS, Tile, clusters, grid, k_order, tiles};
+use stream::{Mailbox, Share, Stream};
+use tile::{CLUSTER, FRAGMENT_ROWS, PIECE_ROWS, REGISTERS, Tile, clusters, grid, k_order, named};
 
 pub use tile::candidates;
 
+mod stream;
 mod tile;
 
 /// Family name.
@@ -42,13 +49,8 @@ pub const NAME: &str = "multicast";
 
 /// Both blocks of a cluster.
 const BOTH: u16 = 0b11;
-/// Row tiles of a band.
-const BAND: u32 = 4;
 /// Warps that start copies.
 const PRODUCERS: u32 = 4;
-/// Pieces of `k` in the consumers' loop body. Matrix instructions of one run while the next one's fragments are loaded, so these need registers of
-/// their own.
-const PIECES_A_TURN: u32 = 2;
 
 /// f16, bf16, or 8-bit activations with weights alike or of 4 bits, on sm_90a; rows of X a multiple of 16 bytes.
 ///
@@ -75,18 +77,22 @@ pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
 ///
 /// # Errors
 /// An unsupported problem, an unknown tile, LLVM's failure.
-pub fn emit(problem: &GemmProblem, tile: &str) -> Result<KernelModule, KernelError> {
+pub fn emit(problem: &GemmProblem, name: &str) -> Result<KernelModule, KernelError> {
     supports(problem)?;
     let format = pack_format(problem, k_order(problem.act), NAME)?;
-    let found = tiles(problem, &format).into_iter().find(|t| t.name() == tile);
-    let tile = found.ok_or_else(|| Unsupported { family: NAME, constraint: format!("no tile is named '{tile}'") })?;
-    let entry = symbol(problem, NAME, &tile.name());
+    let tile =
+        named(problem, &format, name).ok_or_else(|| Unsupported { family: NAME, constraint: format!("no tile is named '{name}'") })?;
+    let entry = symbol(problem, NAME, name);
     let index = ParamIndex::new(problem);
     let mut types = index.types();
     let mut params = params(problem, format);
     types[index.x as usize] = Ty::TensorMap;
     let box_cols = ROW_BYTES / problem.act.bytes() as u32;
     params[index.x as usize] = Param::ActivationsMap { dtype: problem.act, cols: problem.k, box_cols, box_rows: tile.rows / CLUSTER };
+    if tile.streamed {
+        types.push(Ty::Global);
+        params.push(stream::workspace(problem, tile));
+    }
     let ctx = Context::create();
     let bounds = LaunchBounds { threads: tile.threads(), min_blocks: 1, cluster: CLUSTER };
     let builder = KernelBuilder::new(&ctx, problem.arch, &entry, &types, bounds)?;
@@ -118,10 +124,12 @@ struct Generator<'k, 'c> {
     ring: Ring<'c>,
 }
 
-/// An output tile of this block.
+/// An output tile of this block, or a part of its `k`.
 struct Place<'c> {
     row0: Int<'c>,
     first_strip: Int<'c>,
+    /// First chunk of `k`, and the first after the last.
+    chunks: [Int<'c>; 2],
 }
 
 impl<'k, 'c> Generator<'k, 'c> {
@@ -171,60 +179,87 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.cluster_wait();
     }
 
-    /// Runs `body` for each of the cluster's tiles.
+    /// Runs `body` for each of the cluster's tiles, with whether it is the first.
     fn for_tiles(&self, body: impl FnOnce(Int<'c>, Place<'c>)) {
         let k = self.k;
-        let (row_tiles, pairs) = grid(self.problem, self.tile);
-        let count = clusters(self.problem, self.tile);
-        k.for_range(self.cluster, k.int(row_tiles * pairs), k.int(count), |t| body(t, self.place(t)));
+        match self.stream() {
+            Some(stream) => k.for_range(k.int(0), k.int(stream.turns()), k.int(1), |turn| {
+                body(k.equal_c(turn, 0), self.shared_place(stream, turn));
+            }),
+            None => {
+                let (row_tiles, pairs) = grid(self.problem, self.tile);
+                let count = clusters(self.problem, self.tile);
+                k.for_range(self.cluster, k.int(row_tiles * pairs), k.int(count), |t| {
+                    body(k.less_c(t, count), self.place(t, [k.int(0), k.int(self.format.k_tiles() as u32)]));
+                });
+            }
+        }
     }
 
-    fn place(&self, t: Int<'c>) -> Place<'c> {
+    /// What the cluster does first.
+    fn first_place(&self) -> Place<'c> {
+        let k = self.k;
+        match self.stream() {
+            Some(stream) => self.shared_place(stream, k.int(0)),
+            None => self.place(self.cluster, [k.int(0), k.int(self.format.k_tiles() as u32)]),
+        }
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        self.tile.streamed.then(|| Stream::new(self.problem, self.tile))
+    }
+
+    fn shared_place(&self, stream: Stream, turn: Int<'c>) -> Place<'c> {
+        let Share { tile, begin, end } = stream.share(self.k, self.cluster, turn);
+        self.place(tile, [begin, end])
+    }
+
+    fn place(&self, t: Int<'c>, chunks: [Int<'c>; 2]) -> Place<'c> {
         let (k, tile) = (self.k, self.tile);
         let (row_tiles, pairs) = grid(self.problem, tile);
-        let band = k.div_c(t, BAND * pairs);
-        let (within, first) = (k.rem_c(t, BAND * pairs), k.mul_c(band, BAND));
-        let high = if row_tiles.is_multiple_of(BAND) { k.int(BAND) } else { k.min(k.sub(k.int(row_tiles), first), k.int(BAND)) };
+        let band = tile.band;
+        let (within, first) = (k.rem_c(t, band * pairs), k.mul_c(k.div_c(t, band * pairs), band));
+        let high = if row_tiles.is_multiple_of(band) { k.int(band) } else { k.min(k.sub(k.int(row_tiles), first), k.int(band)) };
         let pair = k.div(within, high);
         let row = k.add(first, k.sub(within, k.mul(pair, high)));
-        Place { row0: k.mul_c(row, tile.rows), first_strip: k.mul_c(k.add(k.mul_c(pair, CLUSTER), self.rank), tile.strips()) }
+        Place { row0: k.mul_c(row, tile.rows), first_strip: k.mul_c(k.add(k.mul_c(pair, CLUSTER), self.rank), tile.strips()), chunks }
     }
 
     /// Stages that are filled before any is empty again.
-    fn early(&self) -> u32 {
-        (self.format.k_tiles() as u32).min(self.tile.stages)
+    fn early(&self, first: &Place<'c>) -> Int<'c> {
+        let [begin, end] = first.chunks;
+        self.k.min(self.k.sub(end, begin), self.k.int(self.tile.stages))
     }
 
     /// Packed tiles are this block's own and no earlier kernel's work, so their copies wait for nothing.
     fn copy_early_weights(&self) {
         let k = self.k;
-        let first = self.place(self.cluster);
+        let first = self.first_place();
         k.prefetch_tensor_map(k.param_address(self.index.x));
-        for i in 0..self.early() {
-            self.expect(&first, k.int(i));
-            self.copy_weights(&first, k.int(i), k.int(i), self.lane);
-        }
+        k.for_range(k.int(0), self.early(&first), k.int(1), |slot| {
+            self.expect(&first, slot);
+            self.copy_weights(&first, slot, k.add(first.chunks[0], slot), self.lane);
+        });
     }
 
     /// Producer warp `part`: the first copies X, all share the packed tiles. A warp starts such copies one after the other, about 30 cycles each, which
     /// one warp alone could not do in the time of a stage.
     fn produce(&self, part: Int<'c>) {
         let (k, ring) = (self.k, self.ring);
-        let (chunks, early) = (self.format.k_tiles() as u32, self.early());
+        let first = self.first_place();
+        let early = self.early(&first);
         let is_first = k.equal_c(part, 0);
         let strip = k.add(k.mul_c(self.lane, PRODUCERS), part);
         let cursor = ring.cursor(k, 1);
-        k.for_range(k.int(0), k.int(early), k.int(1), |_| ring.advance(k, &cursor));
+        k.for_range(k.int(0), early, k.int(1), |_| ring.advance(k, &cursor));
         k.when(is_first, || {
             k.dependency_wait();
-            let first = self.place(self.cluster);
-            for i in 0..early {
-                self.copy_x(&first, k.int(i), k.int(i));
-            }
+            k.for_range(k.int(0), early, k.int(1), |slot| self.copy_x(&first, slot, k.add(first.chunks[0], slot)));
         });
-        self.for_tiles(|t, place| {
-            let done = k.select(k.less(self.cluster, t), k.int(0), k.int(early));
-            k.for_range(done, k.int(chunks), k.int(1), |i| {
+        self.for_tiles(|is_first_tile, place| {
+            let [begin, end] = place.chunks;
+            let done = k.select(is_first_tile, early, k.int(0));
+            k.for_range(k.add(begin, done), end, k.int(1), |i| {
                 let slot = k.get(cursor.slot);
                 k.mbarrier_wait(ring.empty_at(k, slot), k.get(cursor.parity));
                 k.when(is_first, || {
@@ -303,9 +338,9 @@ impl<'k, 'c> Generator<'k, 'c> {
         let sums = product.sums();
         let cursor = ring.cursor(k, 0);
         let previous = k.var(k.int(0));
-        let chunks = self.format.k_tiles() as u32;
-        let stages_a_turn = PIECES_A_TURN / tile.pieces;
+        let stages_a_turn = tile.stages_a_turn();
         self.for_tiles(|_, place| {
+            let [begin, end] = place.chunks;
             product.clear(&sums);
             let stage = |is_first: Int<'c>| {
                 let slot = k.get(cursor.slot);
@@ -320,21 +355,46 @@ impl<'k, 'c> Generator<'k, 'c> {
                 k.set(previous, slot);
                 ring.advance(k, &cursor);
             };
-            let whole = chunks / stages_a_turn * stages_a_turn;
-            k.for_range(k.int(0), k.int(whole), k.int(stages_a_turn), |i| {
+            let chunks = self.format.k_tiles() as u32;
+            let left = if tile.streamed { 0 } else { chunks % stages_a_turn };
+            k.for_range(begin, k.sub(end, k.int(left)), k.int(stages_a_turn), |i| {
                 for turn in 0..stages_a_turn {
-                    stage(k.to_int(k.equal_c(k.add_c(i, turn), 0)));
+                    stage(if turn == 0 { k.to_int(k.equal(i, begin)) } else { k.int(0) });
                 }
             });
-            for left in whole..chunks {
+            for _ in 0..left {
                 k.wgmma_wait(0);
-                stage(k.int(u32::from(left == 0)));
+                stage(k.int(u32::from(chunks == left)));
             }
             let finished = product.finish(&sums);
-            self.release(peer, k.get(previous));
             let scales: Vec<Option<[Float; 2]>> = (0..tile.blocks as usize).map(|b| product.pending_scales(&sums, b)).collect();
-            self.write(&place, strip, finished, &scales);
+            let Some(stream) = self.stream() else {
+                self.release(peer, k.get(previous));
+                return self.write(&place, strip, finished, &scales);
+            };
+            k.when(k.less(begin, end), || {
+                self.release(peer, k.get(previous));
+                let mailbox = Mailbox::new(k, k.param_address(self.index.count), tile, [self.warp, self.lane]);
+                k.branch(
+                    k.less(k.int(0), begin),
+                    || {
+                        k.dependency_wait();
+                        mailbox.send(self.block_of(self.cluster), finished);
+                    },
+                    || {
+                        k.when(k.less_c(end, chunks), || {
+                            stream.for_helpers(k, self.cluster, |helper| mailbox.receive(self.block_of(helper), finished));
+                        });
+                        self.write(&place, strip, finished, &scales);
+                    },
+                );
+            });
         });
+    }
+
+    /// Number of this rank's block of a cluster.
+    fn block_of(&self, cluster: Int<'c>) -> Int<'c> {
+        self.k.add(self.k.mul_c(cluster, CLUSTER), self.rank)
     }
 
     /// This warp is done with a stage: every lane tells its own block, one the other, whose first empty barrier is `peer`.
@@ -345,9 +405,30 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive_in_cluster(k.add(peer, k.shl_c(slot, 3))));
     }
 
+    /// Writes a warpgroup's columns of the tile, with the scales of each block's columns if any are left to apply.
+    fn write_rows(&self, place: &Place<'c>, acc: &[Var<'c>], scales: &[Option<[Float<'c>; 2]>]) {
+        let (k, tile) = (self.k, self.tile);
+        let store = TransposedStore::new(k, self.problem, k.add_c(self.shared, tile.sums_at(&self.format)));
+        let group = store.group;
+        let first = k.mul_c(k.add(place.first_strip, k.mul_c(group, tile.blocks * STRIPS_A_BLOCK)), TILE_N as u32);
+        k.dependency_wait();
+        for ((b, block), scales) in acc.chunks_exact((tile.rows / 2) as usize).enumerate().zip(scales) {
+            let corner = Corner {
+                rows: k.param_int(self.index.rows),
+                row0: place.row0,
+                col0: k.add_c(first, BLOCK_COLS * b as u32),
+                col_end: k.int(self.problem.n as u32),
+            };
+            store.write(&Destination::new(k, &self.index, corner), tile.rows, block, *scales);
+        }
+    }
+
     /// Writes a warp's columns of the tile, a few rows at a time, with the scales of each block's columns if any are left to apply.
     fn write(&self, place: &Place<'c>, strip: Int<'c>, acc: &[Var<'c>], scales: &[Option<[Float<'c>; 2]>]) {
         let (k, tile) = (self.k, self.tile);
+        if gemm_transposed::supports(self.problem) {
+            return self.write_rows(place, acc, scales);
+        }
         let piece = Tile::piece();
         let sums = k.add_c(k.add(self.shared, k.mul_c(self.warp, piece.bytes())), tile.sums_at(&self.format));
         let (row, col) = (k.shl_c(k.and_c(self.lane, 3), 1), k.shr_c(self.lane, 2));

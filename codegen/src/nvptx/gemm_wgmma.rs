@@ -21,6 +21,7 @@
 use crate::nvptx::{
     gemm::{ParamIndex, check_common, pack_format, params, symbol},
     gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
+    gemm_transposed::{self, TransposedStore},
     gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STRIPS_A_BLOCK, WARP, WARPGROUP, WarpgroupProduct},
     kernel_module::{KernelError, KernelModule, Unsupported},
     ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
@@ -41,6 +42,8 @@ pub const NAME: &str = "wgmma";
 
 /// Bytes of an asynchronous copy.
 const PIECE: u32 = 16;
+/// Named barrier of all consumers, beyond those of the warpgroups.
+const GROUPS_BARRIER: u32 = 8;
 
 /// f16 or bf16 on sm_90a, `k` a multiple of 8.
 ///
@@ -295,6 +298,9 @@ impl<'k, 'c> Generator<'k, 'c> {
         let (k, tile) = (self.k, self.tile);
         let sums = tile.sums();
         let per_block = (tile.rows / 2) as usize;
+        if tile.splits == 1 && tile.rows.is_multiple_of(16) && gemm_transposed::supports(self.problem) {
+            return self.write_rows(acc);
+        }
         let row = k.shl_c(k.and_c(self.lane, 3), 1);
         let warp_col = k.add(k.mul_c(group, tile.blocks * BLOCK_COLS), k.mul_c(k.and_c(self.warp, 3), TILE_N as u32));
         let col = k.add(warp_col, k.shr_c(self.lane, 2));
@@ -324,6 +330,25 @@ impl<'k, 'c> Generator<'k, 'c> {
         let wanted = if tile.part().rows * tile.cols() / 8 < tile.consumers() { 2 } else { 8 };
         let workers = Workers { thread: self.thread, threads: tile.consumers(), width: vector(self.problem, wanted) };
         finish_tile(k, self.problem, tile.part(), &sources, &to, workers);
+    }
+
+    /// Writes a warpgroup's columns through the drained ring.
+    fn write_rows(&self, acc: &[Var<'c>]) {
+        let (k, tile) = (self.k, self.tile);
+        let store = TransposedStore::new(k, self.problem, self.shared);
+        let group = store.group;
+        let first = k.mul_c(k.add(self.first_strip, k.mul_c(group, tile.blocks * STRIPS_A_BLOCK)), TILE_N as u32);
+        k.named_barrier(GROUPS_BARRIER, tile.consumers());
+        k.dependency_wait();
+        for (b, block) in acc.chunks_exact((tile.rows / 2) as usize).enumerate() {
+            let corner = Corner {
+                rows: k.min(self.rows, k.add_c(self.row0, tile.rows)),
+                row0: self.row0,
+                col0: k.add_c(first, BLOCK_COLS * b as u32),
+                col_end: k.int(self.problem.n as u32),
+            };
+            store.write(&Destination::new(k, &self.index, corner), tile.rows, block, None);
+        }
     }
 
     /// Sends the sums of other blocks' rows to them; addresses of this block's rows, own sums first, once all have arrived.

@@ -45,6 +45,10 @@ impl<'c> KernelBuilder<'c> {
     pub fn thread(&self) -> Int<'c> {
         self.special("tid.x")
     }
+    /// Thread index, read where this stands: what is computed from it is not computed ahead and kept in registers through the loops before.
+    pub fn thread_here(&self) -> Int<'c> {
+        self.one_int(self.asm(&[Ty::I32], "mov.u32 $0, %tid.x;", &[]))
+    }
     /// Block index along `x`, `y` or `z`.
     pub fn block_index(&self, axis: char) -> Int<'c> {
         self.special(&format!("ctaid.{axis}"))
@@ -65,6 +69,10 @@ impl<'c> KernelBuilder<'c> {
     /// Barrier `id` of the first `threads` threads that reach it.
     pub fn named_barrier(&self, id: u32, threads: u32) {
         self.asm(&[], &format!("bar.sync {id}, {threads};"), &[]);
+    }
+    /// Barrier of the four warps of warpgroup `group`, by the named barrier of that number plus one.
+    pub fn warpgroup_barrier(&self, group: Int<'c>) {
+        self.asm(&[], "bar.sync $0, 128;", &[self.add_c(group, 1).into()]);
     }
     /// Lanes of the warp have done what came before.
     pub fn warp_sync(&self) {
@@ -108,6 +116,14 @@ impl<'c> KernelBuilder<'c> {
         self.asm(&[], &format!("st.shared.v4.b32 [$0+{offset}], {{$1, $2, $3, $4}};"), &[address.into(), a, b, c, d]);
     }
 
+    /// Writes four 8 by 8 matrices of 16-bit elements, each turned: lane `8 m + r` has the address of row `r` of matrix `m`, and word `m` of lane `l` the
+    /// elements of rows `2 (l % 4)` and the next in column `l / 4`.
+    pub fn store_matrices_transposed(&self, address: Int<'c>, words: [Int<'c>; 4]) {
+        let [a, b, c, d] = words.map(Into::into);
+        let text = "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [$0], {$1, $2, $3, $4};";
+        self.asm(&[], text, &[address.into(), a, b, c, d]);
+    }
+
     /// 16 bytes of global memory that no kernel in flight writes, where `condition` holds; zeros elsewhere.
     pub fn load_global_16_if(&self, condition: Int<'c>, address: Int<'c>, offset: u32) -> [Int<'c>; 4] {
         let text = format!(
@@ -137,6 +153,17 @@ impl<'c> KernelBuilder<'c> {
         };
         let operands: Vec<BasicValueEnum> = std::iter::once(address.into()).chain(words.iter().map(|w| (*w).into())).collect();
         self.asm(&[], text, &operands);
+    }
+
+    /// Writes a word of global memory; whoever sees it by [`KernelBuilder::wait_acquire`], anywhere on the device, sees what this thread wrote and saw before.
+    pub fn store_release(&self, address: Int<'c>, word: Int<'c>) {
+        self.asm(&[], "st.release.gpu.global.b32 [$0], $1;", &[address.into(), word.into()]);
+    }
+    /// Waits until a word of global memory has a value.
+    pub fn wait_acquire(&self, address: Int<'c>, value: u32) {
+        let text =
+            format!("{{.reg .pred q; .reg .b32 w; WAIT: ld.acquire.gpu.global.b32 w, [$0]; setp.ne.b32 q, w, {value}; @q bra WAIT;}}");
+        self.asm(&[], &text, &[address.into()]);
     }
 
     /// Starts a copy of `size` (4, 8 or 16) bytes from global to shared memory; the bytes from `valid` on become zero.

@@ -2,7 +2,7 @@
 
 use crate::nvptx::{
     gemm::{self, Family, Selected},
-    kernel_module::{KernelError, KernelFile, KernelModule, Param},
+    kernel_module::{KernelError, KernelFile, KernelModule, Param, Unsupported},
 };
 use icd_core::{
     layout::Layout,
@@ -44,6 +44,19 @@ struct PackFile {
 pub fn write_kernel(problem: &GemmProblem, tables: &[TuneTable], dir: &Path) -> Result<KernelModule, KernelError> {
     let Selected { family, tile, kernel } = gemm::select(problem, tables)?;
     write_files(problem, family, &tile, &kernel, dir)?;
+    Ok(kernel)
+}
+
+/// Writes the kernel of a family and tile by name into `dir`, which is created.
+///
+/// # Errors
+/// No such family; it does not support the problem or has no such tile; the directory cannot be written.
+pub fn write_named(problem: &GemmProblem, family: &str, tile: &str, dir: &Path) -> Result<KernelModule, KernelError> {
+    let names = || gemm::FAMILIES.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
+    let missing = || Unsupported { family: "gemm", constraint: format!("no family is named '{family}'; there are {}", names()) };
+    let found = gemm::FAMILIES.iter().find(|f| f.name == family).ok_or_else(missing)?;
+    let kernel = (found.emit)(problem, tile)?;
+    write_files(problem, found, tile, &kernel, dir)?;
     Ok(kernel)
 }
 

@@ -130,6 +130,8 @@ pub(super) struct Lowering<'a> {
     pub plan: &'a Plan,
     /// Buffers of the program: the plan's, then those of weights made here.
     pub buffers: Vec<Buffer>,
+    /// Bytes of the arena: the plan's, then the workspace of kernels.
+    pub arena_bytes: usize,
     /// Weights made here.
     pub weights: BTreeMap<String, Literal>,
     /// Code.
@@ -432,6 +434,24 @@ impl<'a> Lowering<'a> {
         self.buffers.len() - 1
     }
 
+    /// The buffer that all kernels' workspaces share: at the end of the arena, where nothing else is written, so that it is zero at first.
+    fn workspace(&mut self, bytes: usize) -> usize {
+        let start = self.plan.arena_bytes.next_multiple_of(256);
+        let place = Place::Arena(start);
+        let index = match self.buffers.iter().skip(self.plan.buffers.len()).position(|b| b.place == place) {
+            Some(index) => self.plan.buffers.len() + index,
+            None => {
+                self.buffers.push(Buffer { place, bytes: 0 });
+                self.buffers.len() - 1
+            }
+        };
+        if let Some(buffer) = self.buffers.get_mut(index) {
+            buffer.bytes = buffer.bytes.max(bytes);
+        }
+        self.arena_bytes = self.arena_bytes.max(start + bytes);
+        index
+    }
+
     /// A tensor-core kernel with constant weights; false when there is none.
     fn gemm(&mut self, k: &Kernel<'a>, a: &dot::Anchored<'a>, out: usize, steps: &mut Vec<Step>) -> Result<bool> {
         let packed = matches!(a.anchor.kind, OpKind::PackedDot(_));
@@ -550,6 +570,7 @@ impl<'a> Lowering<'a> {
                 Param::Residual { .. } => LaunchArg::Buffer(residual.ok_or_else(|| missing("a residual"))?),
                 Param::RowScales | Param::ColumnScales => return Err(missing("scales of rows and columns")),
                 Param::Rows { value } => LaunchArg::U32(*value),
+                Param::Workspace { bytes, .. } => LaunchArg::Buffer(self.workspace(*bytes)),
             })
         });
         let args = args.collect::<Result<_>>()?;

@@ -88,11 +88,12 @@ pub(super) fn lower<'a>(module: &'a Module, options: &'a CudaOptions) -> Result<
         schedule: &schedule,
         plan: &plan,
         buffers: plan.buffers.clone(),
+        arena_bytes: plan.arena_bytes,
         weights: BTreeMap::new(),
         kernels: Kernels::default(),
     };
     let mut steps = lowering.nodes(&schedule.nodes)?;
-    let Lowering { buffers, weights: made, kernels, .. } = lowering;
+    let Lowering { buffers, arena_bytes, weights: made, kernels, .. } = lowering;
     let buffers = keep_used(buffers, &mut steps);
     let mut weights: BTreeMap<String, Literal> = BTreeMap::new();
     for buffer in &buffers {
@@ -102,7 +103,7 @@ pub(super) fn lower<'a>(module: &'a Module, options: &'a CudaOptions) -> Result<
             weights.insert(name.clone(), literal.clone());
         }
     }
-    Ok((Lowered { buffers, steps, arena_bytes: plan.arena_bytes, weights, kernels }, schedule))
+    Ok((Lowered { buffers, steps, arena_bytes, weights, kernels }, schedule))
 }
 
 /// Drops buffers that no step uses, and numbers the others anew.

@@ -285,6 +285,10 @@ impl<'c> KernelBuilder<'c> {
     pub fn less_c(&self, a: Int<'c>, b: u32) -> Int<'c> {
         self.less(a, a.get_type().const_int(b.into(), false))
     }
+    /// `a == b`.
+    pub fn equal(&self, a: Int<'c>, b: Int<'c>) -> Int<'c> {
+        built(self.b.build_int_compare(IntPredicate::EQ, a, b, ""))
+    }
     /// `a == b` with a constant.
     pub fn equal_c(&self, a: Int<'c>, b: u32) -> Int<'c> {
         built(self.b.build_int_compare(IntPredicate::EQ, a, a.get_type().const_int(b.into(), false), ""))
@@ -373,6 +377,21 @@ impl<'c> KernelBuilder<'c> {
         match built(self.b.build_load(var.ty, var.slot, "")) {
             BasicValueEnum::IntValue(v) => built(self.b.build_signed_int_to_float(v, self.ctx.f32_type(), "")),
             other => other.into_float_value(),
+        }
+    }
+
+    /// The bits of a 32-bit variable.
+    pub fn get_bits(&self, var: Var<'c>) -> Int<'c> {
+        match built(self.b.build_load(var.ty, var.slot, "")) {
+            BasicValueEnum::FloatValue(v) => self.as_int(v),
+            other => other.into_int_value(),
+        }
+    }
+    /// Adds the number of a 32-bit variable's type that has the given bits to it.
+    pub fn add_bits(&self, var: Var<'c>, bits: Int<'c>) {
+        match var.ty {
+            BasicTypeEnum::FloatType(_) => self.set(var, self.fadd(self.get_float(var), self.as_float(bits))),
+            _ => self.set(var, self.add(self.get(var), bits)),
         }
     }
 

@@ -57,6 +57,14 @@ pub enum Param {
         /// Value that the grid was made for. A smaller one is allowed, a larger one needs a larger grid where the family says so.
         value: u32,
     },
+    /// Address of memory of the kernel's own, 256-byte aligned. A launch leaves the bytes that must be zero so; launches that may run at the same
+    /// time need one each, those of one stream may share one.
+    Workspace {
+        /// Size.
+        bytes: usize,
+        /// Bytes from the start that must be zero before the first launch.
+        zeroed: usize,
+    },
 }
 
 /// A kernel ready to launch. Parameters are passed in order.

@@ -66,7 +66,7 @@ impl TensorSpec {
 pub struct Program {
     /// Where it runs.
     pub target: Target,
-    /// Bytes of the arena that [`Place::Arena`] ranges lie in; alignment 256.
+    /// Bytes of the arena that [`Place::Arena`] ranges lie in; alignment 256. Zero when the program is loaded.
     pub arena_bytes: usize,
     /// Buffers that steps refer to by index.
     pub buffers: Vec<Buffer>,

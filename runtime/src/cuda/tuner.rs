@@ -50,6 +50,7 @@ pub(crate) struct OnDevice {
 /// A kernel with a launch for each copy of the weights.
 pub(crate) struct Prepared<'o> {
     launches: Vec<Launch>,
+    _workspace: Option<DeviceMemory>,
     on_device: &'o OnDevice,
     _module: Module,
 }
@@ -103,6 +104,11 @@ impl Tuner {
         let missing = || RuntimeError::Symbol { object: "kernel.ptx".into(), symbol: kernel.entry.clone() };
         let function = module.function(&kernel.entry).ok_or_else(missing)?;
         let word = |value: u64| Argument::Word { size: 8, value };
+        let workspace_bytes = kernel.params.iter().find_map(|p| if let Param::Workspace { bytes, .. } = p { Some(*bytes) } else { None });
+        let workspace = workspace_bytes.map(|bytes| DeviceMemory::allocate(&self.device, bytes, "the workspace")).transpose()?;
+        if let Some(memory) = &workspace {
+            memory.fill(&self.stream)?;
+        }
         let launch = |copy: usize| {
             let argument = |param: &Param| match param {
                 Param::Weights { .. } => Ok(word(on_device.weights.address() + (copy * on_device.weight_pitch) as u64)),
@@ -115,6 +121,7 @@ impl Tuner {
                 Param::Output { .. } => Ok(word(on_device.output.address() + CANARY_BYTES as u64)),
                 Param::RowScales => Ok(word(on_device.row_scales.address())),
                 Param::ColumnScales => Ok(word(on_device.column_scales.address())),
+                Param::Workspace { .. } => Ok(word(workspace.as_ref().map_or(0, DeviceMemory::address))),
                 Param::Rows { .. } => Ok(Argument::Word { size: 4, value: problem.m as u64 }),
                 Param::Bias { .. } | Param::Residual { .. } => {
                     Err(RuntimeError::Cuda { what: format!("kernel '{}'", kernel.entry), code: "it has an epilogue".into() })
@@ -131,7 +138,7 @@ impl Tuner {
             Launch::new(&self.device, function, &kernel.entry, shape, values)
         };
         let launches = (0..on_device.copies).map(launch).collect::<Result<_, _>>()?;
-        Ok(Prepared { launches, on_device, _module: module })
+        Ok(Prepared { launches, _workspace: workspace, on_device, _module: module })
     }
 
     /// The output of one launch. Empty when the kernel wrote beside it.

@@ -1,0 +1,196 @@
+//! Epilogue of a warpgroup whose sums need nothing that lies in the order of the output (no residual, no gate): finished and rounded in registers,
+//! turned by `stmatrix`, written in rows of 64 columns.
+//!
+//! ```text
+//! shared, a warpgroup: 32 rows of 128 bytes, 16-byte piece c of row r at c ^ (r & 7)
+//! warp w writes columns 16 w.. of all rows;  thread t reads piece t % 8 of rows t / 8, t / 8 + 16
+//! ```
+
+use crate::nvptx::{
+    gemm_epilogue::{Destination, activate, load_vector, output_of, vector},
+    gemm_warpgroup::{BLOCK_COLS, WARPGROUP},
+    ptx_builder::{Float, Int, KernelBuilder, Var},
+};
+use icd_core::{DType, pack_format::TILE_N, problem::GemmProblem};
+
+/// Rows that a warpgroup writes at a time.
+const ROWS: u32 = 32;
+const ROW_BYTES: u32 = BLOCK_COLS * 2;
+const PIECES: u32 = ROW_BYTES / 16;
+const PIECE_COLS: u32 = 8;
+/// Rows of an accumulator fragment.
+const FRAGMENT_ROWS: u32 = 8;
+
+/// Shared memory that a warpgroup needs.
+pub const BYTES: u32 = ROWS * ROW_BYTES;
+
+/// Whether the outputs of a problem can be written this way.
+pub fn supports(problem: &GemmProblem) -> bool {
+    let epilogue = &problem.epilogue;
+    problem.out.bytes() == 2 && !epilogue.gated && !epilogue.residual && vector(problem, PIECE_COLS) == PIECE_COLS
+}
+
+/// A warpgroup and the memory that it writes through.
+pub struct TransposedStore<'k, 'c> {
+    k: &'k KernelBuilder<'c>,
+    problem: &'k GemmProblem,
+    /// Number of the warpgroup in its block.
+    pub group: Int<'c>,
+    /// Thread index within the warpgroup.
+    thread: Int<'c>,
+    shared: Int<'c>,
+}
+
+/// What the columns `g` and `g + 8` of a warp, `g = lane / 4`, are still to be multiplied by and to be added.
+struct Columns<'c> {
+    factors: Vec<[Float<'c>; 2]>,
+    bias: Option<[Float<'c>; 2]>,
+}
+
+impl<'k, 'c> TransposedStore<'k, 'c> {
+    /// This thread's warpgroup, one of the first of the block; each has its own [`BYTES`] from `shared` on, a multiple of 16.
+    pub fn new(k: &'k KernelBuilder<'c>, problem: &'k GemmProblem, shared: Int<'c>) -> Self {
+        let thread = k.thread_here();
+        let group = k.uniform(k.shr_c(thread, WARPGROUP.ilog2()));
+        let shared = k.add(shared, k.mul_c(group, BYTES));
+        Self { k, problem, group, thread: k.and_c(thread, WARPGROUP - 1), shared }
+    }
+
+    /// Writes the sums of a block of 64 columns, `rows` of them (a multiple of 16) from the corner of `to` on, with the scales of the columns if any.
+    pub fn write(&self, to: &Destination<'c>, rows: u32, sums: &[Var<'c>], scales: Option<[Float<'c>; 2]>) {
+        let k = self.k;
+        let columns = self.columns(to, scales);
+        for first in (0..rows).step_by(ROWS as usize) {
+            let count = ROWS.min(rows - first);
+            k.warpgroup_barrier(self.group);
+            for pair in (0..count).step_by(2 * FRAGMENT_ROWS as usize) {
+                let start = ((first + pair) / 2) as usize;
+                let words: Vec<Int> = sums[start..start + 8]
+                    .chunks_exact(4)
+                    .enumerate()
+                    .flat_map(|(j, fragment)| self.rounded(to, first + pair + FRAGMENT_ROWS * j as u32, fragment, &columns))
+                    .collect();
+                k.store_matrices_transposed(k.add_c(self.matrix_row(), pair * ROW_BYTES), [words[0], words[1], words[2], words[3]]);
+            }
+            k.warpgroup_barrier(self.group);
+            self.copy_out(to, first, count);
+        }
+    }
+
+    fn columns(&self, to: &Destination<'c>, scales: Option<[Float<'c>; 2]>) -> Columns<'c> {
+        let k = self.k;
+        let lane = k.and_c(self.thread, 31);
+        let first = k.add(k.mul_c(k.shr_c(self.thread, 5), TILE_N as u32), k.shr_c(lane, 2));
+        let last = k.sub(to.corner.col_end, k.int(1));
+        let load = |dtype: DType, base: Int<'c>| -> [Float<'c>; 2] {
+            std::array::from_fn(|half| {
+                let column = k.min(k.add(to.corner.col0, k.add_c(first, PIECE_COLS * half as u32)), last);
+                load_vector(k, dtype, base, k.to_long(column), 1)[0]
+            })
+        };
+        let factors = scales.into_iter().chain(to.column_scales.map(|base| load(DType::F32, base))).collect();
+        Columns { factors, bias: to.bias.map(|base| load(self.problem.bias_type(), base)) }
+    }
+
+    /// A fragment of eight rows as two matrices of pairs of rows: columns `g` and `g + 8`.
+    fn rounded(&self, to: &Destination<'c>, row: u32, fragment: &[Var<'c>], columns: &Columns<'c>) -> [Int<'c>; 2] {
+        let (k, problem) = (self.k, self.problem);
+        let of_rows: Option<[Float<'c>; 2]> = to.row_scales.map(|base| {
+            let first = k.add(k.add_c(to.corner.row0, row), k.shl_c(k.and_c(self.thread, 3), 1));
+            let last = k.sub(to.corner.rows, k.int(1));
+            std::array::from_fn(|z| load_vector(k, DType::F32, base, k.to_long(k.min(k.add_c(first, z as u32), last)), 1)[0])
+        });
+        std::array::from_fn(|half| {
+            let [low, high] = std::array::from_fn(|z| {
+                let mut value = k.get_number(fragment[2 * half + z]);
+                if let Some(scales) = of_rows {
+                    value = k.fmul(value, scales[z]);
+                }
+                for factors in &columns.factors {
+                    value = k.fmul(value, factors[half]);
+                }
+                if let Some(bias) = columns.bias {
+                    value = k.fadd(value, bias[half]);
+                }
+                activate(k, problem.epilogue.activation, value)
+            });
+            k.pack_pair(problem.out, low, high)
+        })
+    }
+
+    /// Where this lane's row of the four matrices of 16 rows and 16 columns lies.
+    fn matrix_row(&self) -> Int<'c> {
+        let k = self.k;
+        let (lane, warp) = (k.and_c(self.thread, 31), k.shr_c(self.thread, 5));
+        let row = k.or(k.and_c(lane, 7), k.shl_c(k.shr_c(lane, 4), 3));
+        let piece = k.or(k.shl_c(warp, 1), k.and_c(k.shr_c(lane, 3), 1));
+        k.add(self.shared, k.add(k.mul_c(row, ROW_BYTES), k.shl_c(k.xor(piece, k.and_c(row, 7)), 4)))
+    }
+
+    /// Writes rows in shared memory to the output.
+    fn copy_out(&self, to: &Destination<'c>, first: u32, count: u32) {
+        let k = self.k;
+        let (row, piece) = (k.shr_c(self.thread, PIECES.ilog2()), k.and_c(self.thread, PIECES - 1));
+        let at = k.add(self.shared, k.add(k.mul_c(row, ROW_BYTES), k.shl_c(k.xor(piece, k.and_c(row, 7)), 4)));
+        let column = k.add(to.corner.col0, k.mul_c(piece, PIECE_COLS));
+        let has_column = k.less(column, to.corner.col_end);
+        let (base, pitch, within) = output_of(k, self.problem, to, column);
+        let rows_at_once = WARPGROUP / PIECES;
+        for step in 0..count / rows_at_once {
+            let m = k.add(to.corner.row0, k.add_c(row, first + step * rows_at_once));
+            k.when(k.and(has_column, k.less(m, to.corner.rows)), || {
+                let words = k.load_shared_16(at, step * rows_at_once * ROW_BYTES);
+                let index = k.add(k.mul(k.to_long(m), pitch), k.to_long(within));
+                k.store_global(k.add(base, k.shl_c(index, 1)), &words, 16);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use icd_core::layout::bank_conflicts;
+
+    fn place(row: u32, piece: u32) -> u32 {
+        row * ROW_BYTES + ((piece ^ (row & 7)) << 4)
+    }
+    fn matrix_row(lane: u32, warp: u32) -> u32 {
+        place((lane & 7) | (lane >> 4) << 3, warp << 1 | lane >> 3 & 1)
+    }
+
+    /// What `stmatrix.trans` does, and the read behind it: every output once, at its place.
+    #[test]
+    fn sums_come_out_in_rows() {
+        let mut shared = vec![u32::MAX; (BYTES / 2) as usize];
+        for (warp, pair) in (0..4).flat_map(|w| (0..ROWS).step_by(16).map(move |p| (w, p))) {
+            for (matrix, lane) in (0..4).flat_map(|m| (0..32).map(move |l| (m, l))) {
+                let (fragment, half) = (matrix >> 1, matrix & 1);
+                for z in 0..2 {
+                    let value = (pair + 8 * fragment + 2 * (lane & 3) + z) * 64 + 16 * warp + (lane >> 2) + 8 * half;
+                    let start = matrix_row(8 * matrix + 2 * (lane & 3) + z, warp) + pair * ROW_BYTES;
+                    shared[(start / 2 + (lane >> 2)) as usize] = value;
+                }
+            }
+        }
+        for (thread, step) in (0..WARPGROUP).flat_map(|t| (0..2).map(move |s| (t, s))) {
+            let (row, piece) = (thread / PIECES + 16 * step, thread % PIECES);
+            for j in 0..PIECE_COLS {
+                let start = place(thread / PIECES, piece) + step * 16 * ROW_BYTES;
+                assert_eq!(shared[(start / 2 + j) as usize], row * 64 + piece * PIECE_COLS + j);
+            }
+        }
+    }
+
+    #[test]
+    fn banks_do_not_conflict() {
+        for warp in 0..4 {
+            for matrix in 0..4 {
+                let rows = |lane: u64| u64::from(matrix_row(8 * matrix + lane as u32 % 8, warp));
+                assert!((0..8).all(|a| (0..a).all(|b| rows(a) / 16 % 8 != rows(b) / 16 % 8)), "rows of a matrix meet all banks");
+            }
+            let read = |lane: u64| u64::from(place((32 * warp + lane as u32) / PIECES, lane as u32 % PIECES));
+            assert!(bank_conflicts(read, 16).is_conflict_free());
+        }
+    }
+}
