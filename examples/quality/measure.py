@@ -4,7 +4,8 @@
     measure.py lm     MODEL CALIBRATION.txt HELD_OUT.txt RECORD.json     a language model
 
 `--icd PATH` names the tool (default: target/release/icd), `--only NAME …` repeats single rows and keeps the others of an existing record,
-`--samples N` uses less calibration text, `--windows N` less held-out text. Every number of a row but its `reference` and `target` is what the tool printed.
+`--samples N` uses less calibration text, `--windows N` less held-out text. Every number of a row but its `reference` and `target` is what the tool printed; rows without a `machine` of
+their own come from that of the record.
 """
 
 import argparse
@@ -53,6 +54,11 @@ LANGUAGE = [
     ("w4 budget", "--scheme w4a16 --method gptq-best --asym --compensate --preprocess quarot --bits-budget 4.5", None, ("loss_percent", 1.0, 4.5)),
     ("vq2", "--scheme vq2 --method vptq", None, None),
     ("vq2 quarot", "--scheme vq2 --method vptq --preprocess quarot", None, None),
+    ("vq2 interleaved", "--scheme vq2 --method vptq --output-map interleave", None, None),
+    ("vq2 quarot scaled", "--scheme vq2 --method vptq --preprocess quarot --output-map scale", None, None),
+    ("vq2 quarot interleaved", "--scheme vq2 --method vptq --preprocess quarot --output-map interleave", None, None),
+    ("vq2 axes", "--scheme vq2 --method vptq --preprocess axes", None, None),
+    ("vq2 axes interleaved", "--scheme vq2 --method vptq --preprocess axes --output-map interleave", None, None),
     ("vq2 auto", "--scheme vq2 --method vptq --preprocess auto", None, None),
     ("vq2 compensated", "--scheme vq2 --method vptq --compensate", None, None),
     ("vq2 quarot compensated", "--scheme vq2 --method vptq --compensate --preprocess quarot", None, None),
@@ -146,6 +152,7 @@ def main():
                 if extra:
                     row["command"] = "icd eval perplexity MODEL --text TEXT --context 512 " + " ".join(extra)
                 row["result"] = json.loads(run([args.icd, "eval", "perplexity", out, "--text", args.held_out, "--context", "512", "--json", *windows, *extra]))
+        row["machine"] = {"cpu": processor(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
         done[name] = row
         every = [(done | {n: r for n, r in old.items() if n not in done})[n] for n, *_ in rows if n in done or n in old]
         judge(every)
@@ -155,7 +162,7 @@ def main():
             "model": args.model.name if args.kind == "lm" else "all-MiniLM-L6-v2",
             "date": datetime.date.today().isoformat(),
             "command": f"examples/quality/measure.py {args.kind} MODEL CALIBRATION.txt HELD_OUT.txt RECORD.json",
-            "machine": {"cpu": processor(), "cores": os.cpu_count(), "load_average": os.getloadavg()[0]},
+            "machine": (json.loads(args.record.read_text()) if args.record.exists() else row)["machine"],
             "rows": every,
         }
         args.record.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

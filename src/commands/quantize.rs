@@ -8,7 +8,7 @@ use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::layout::formats::Layout;
 use icd_checkpoint::plan::{Plan, plan};
 use icd_checkpoint::preprocess::Preprocess;
-use icd_checkpoint::quantize::{Method, Options, Report, check_device, quantize};
+use icd_checkpoint::quantize::{Method, Options, OutputMapping, Report, check_device, quantize};
 use icd_checkpoint::rows::Batch;
 use icd_checkpoint::scheme::{Scheme, WeightForm};
 use icd_checkpoint::sparsity::{Prune, Sparsity};
@@ -58,6 +58,17 @@ enum LayoutName {
     Gptq,
     /// GPTQ, first form (zero points less one).
     GptqV1,
+}
+
+/// What happens to the outputs of vector-quantized layers.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OutputMapName {
+    /// Nothing.
+    None,
+    /// Factors by importance.
+    Scale,
+    /// Factors by importance, and outputs of unlike importance in each vector.
+    Interleave,
 }
 
 /// What the heavy steps of a method run on.
@@ -111,9 +122,12 @@ pub struct QuantizeArgs {
     /// and time of very wide layers.
     #[arg(long)]
     hessian_block: Option<usize>,
-    /// Map of the inputs before rounding: none, smoothquant, quarot, auto.
+    /// Map of the inputs before rounding: none, smoothquant, quarot, axes, auto.
     #[arg(long, default_value = "none")]
     preprocess: Preprocess,
+    /// Map of the outputs of vector-quantized layers, by what the loss depends on: factors, and an order besides that mixes unlike ones in each vector.
+    #[arg(long, value_enum, default_value = "none")]
+    output_map: OutputMapName,
     /// Text that layers are calibrated on.
     #[arg(long)]
     calibration: Option<PathBuf>,
@@ -183,6 +197,11 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
         asymmetric: args.asym,
         act_order: args.act_order,
         preprocess: args.preprocess,
+        output_map: match args.output_map {
+            OutputMapName::None => OutputMapping::None,
+            OutputMapName::Scale => OutputMapping::Scale,
+            OutputMapName::Interleave => OutputMapping::Interleave,
+        },
         layout: match args.layout {
             LayoutName::CompressedTensors => Layout::CompressedTensors,
             LayoutName::Gptq => Layout::Gptq,

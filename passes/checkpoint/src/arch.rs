@@ -2,6 +2,7 @@
 
 pub mod bert;
 pub mod gpt2;
+pub mod gradients;
 pub mod llama;
 pub mod mamba;
 
@@ -12,6 +13,7 @@ use crate::folder::ModelFolder;
 use crate::ops::elementwise::Activation;
 use crate::ops::matmul::Order;
 use crate::rows::{Batch, Rows};
+use gradients::Gradients;
 use std::sync::Arc;
 
 /// A linear layer that can be quantized.
@@ -108,6 +110,10 @@ pub trait Architecture: Send + Sync {
     fn writers(&self, block: usize) -> Vec<usize> {
         let _ = block;
         Vec::new()
+    }
+    /// The family's blocks run backwards, where that is written.
+    fn gradients(&self) -> Option<&dyn Gradients> {
+        None
     }
     /// What makes the inputs of a block's layers, where maps of it can be put into weights.
     fn producers(&self, block: usize) -> Vec<Producer> {

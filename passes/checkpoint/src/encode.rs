@@ -10,7 +10,7 @@ use crate::sparsity::{Prune, Sparsity};
 use icd_permute::Permutation;
 use icd_permute::solver::two_four::{Effort, two_four};
 use icd_quant::{
-    Accelerator, Calibration, Gptq, Grid, Matrix, Notes, Pattern, QuantError, Quantized, Quantizer, Rtn, VectorQuantized, Vptq,
+    Accelerator, Calibration, Gptq, Grid, Matrix, Notes, OutputMap, Pattern, QuantError, Quantized, Quantizer, Rtn, VectorQuantized, Vptq,
 };
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use std::borrow::Cow;
 const VECTOR_SWEEPS: usize = 3;
 
 /// Stores `weight` in `form`, sparse where `sparsity` is given. `statistics` are of what the weight multiplies: none, of all its channels, or of one run
-/// of neighbours after another, which are then rounded each on its own. `on` takes the heavy steps of GPTQ and VPTQ of dense layers.
+/// of neighbours after another, which are then rounded each on its own. Vectors are found behind `outputs`. `on` takes the heavy steps of GPTQ and VPTQ of dense layers.
 ///
 /// # Errors
 /// What the method refuses.
@@ -29,6 +29,7 @@ pub fn encode(
     sparsity: Option<Sparsity>,
     weight: Matrix<'_>,
     statistics: &[Cow<'_, Calibration>],
+    outputs: Option<&OutputMap>,
 ) -> std::result::Result<(Encoded, Notes), QuantError> {
     let Matrix { k, n, data } = weight;
     if let [_, _, ..] = statistics {
@@ -36,7 +37,7 @@ pub fn encode(
         let mut rest = data;
         for part in statistics {
             let (own, later) = rest.split_at_checked(part.k() * n).unwrap_or((rest, &[]));
-            parts.push(encode(options, on, form, sparsity, Matrix { k: part.k(), n, data: own }, std::slice::from_ref(part))?);
+            parts.push(encode(options, on, form, sparsity, Matrix { k: part.k(), n, data: own }, std::slice::from_ref(part), outputs)?);
             rest = later;
         }
         return stacked(parts);
@@ -59,9 +60,10 @@ pub fn encode(
             let vptq = Vptq { residual: shape.residual, sweeps: VECTOR_SWEEPS, ..Vptq::new(shape.vector, shape.codebook) };
             let missing = || QuantError::Calibration { method: "vptq", why: "run text through the model first".into() };
             let statistics = statistics.ok_or_else(missing)?;
-            let found = match on {
-                Some(on) => vptq.quantize_on(on, weight, statistics)?,
-                None => vptq.quantize(weight, statistics)?,
+            let found = match (outputs, on) {
+                (Some(map), on) => vptq.quantize_mapped(on, weight, statistics, map.clone())?,
+                (None, Some(on)) => vptq.quantize_on(on, weight, statistics)?,
+                (None, None) => vptq.quantize(weight, statistics)?,
             };
             let notes = found.notes.clone();
             Ok((Encoded::Vectors(found), notes))

@@ -5,6 +5,7 @@
 //! values → output layer    factors s:    V / s (through attention, head by head)     diag(s) W      rotation of each head: V R, Rᵀ W
 //! up → down                factors s:    up / s (through the gate's product)         diag(s) W
 //! residual stream          rotation Q:   embeddings Q, writers W Q, readers Qᵀ diag(gain) W with gain 1, head Qᵀ diag(gain) E
+//! its axes and factors     rotation V:   as above, the readers' gain s instead of 1 and diag(s)⁻¹ Vᵀ diag(gain) W
 //! ```
 //!
 //! A LayerNorm takes the mean off, so its Q keeps the vector of ones: a Hadamard rotation followed by the reflection that takes the ones back to
@@ -13,11 +14,14 @@
 //!
 //! A folded model is a [`ModelFolder`] whose tensors are computed when they are read.
 
+mod axes;
 mod graph;
+mod orthogonal;
 mod recipe;
 
+pub use axes::align;
 pub use graph::{Norm, Producer, Stream};
-pub use recipe::Orthogonal;
+pub use orthogonal::Orthogonal;
 
 use crate::arch::{Architecture, LinearSpec};
 use crate::error::{CheckpointError, Result};
@@ -27,7 +31,7 @@ use crate::quantize::{Method, Options};
 use crate::rows::Batch;
 use crate::run::{self, FolderWeights};
 use crate::statistics::{Hessians, Observer};
-use icd_quant::{ActivationAware, Matrix, QuantError, Rotation, Rtn};
+use icd_quant::{ActivationAware, Matrix, QuantError, Rtn};
 use recipe::{LinearRecipe, Side};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,47 +60,74 @@ pub struct Folded {
 /// # Errors
 /// A tensor is missing, or a norm's gain is 0 where it would have to be divided by.
 pub fn rotate(folder: &ModelFolder, arch: &dyn Architecture, precision: Precision) -> Result<Folded> {
+    let q = arch.stream().map(|s| Orthogonal::new(s.width, SEED, s.norm == Norm::Layer));
+    turn(folder, arch, precision, q, true, &|_, _| Ok(None))
+}
+
+/// The recipe of a layer whose input comes from the norm `name` on a stream turned by `q`.
+fn behind_norm(spec: &LinearSpec, name: &str, norm: Norm, q: &Arc<Orthogonal>) -> LinearRecipe {
+    LinearRecipe {
+        gain: Some(format!("{name}.weight")),
+        offset: (norm == Norm::Layer).then(|| format!("{name}.bias")),
+        input: Side::Rotated(q.clone()),
+        ..LinearRecipe::new(spec.clone())
+    }
+}
+
+/// Turns the residual stream by `q`, and values head by head if `heads`. `even` gives the factors that divide the input channels of a block's readers,
+/// made from their recipes without them; none: 1.
+fn turn(
+    folder: &ModelFolder,
+    arch: &dyn Architecture,
+    precision: Precision,
+    q: Option<Orthogonal>,
+    heads: bool,
+    even: &dyn Fn(&[LinearRecipe], usize) -> Result<Option<Vec<f32>>>,
+) -> Result<Folded> {
     let mut inputs = BTreeMap::new();
     let mut recipes: BTreeMap<String, LinearRecipe> = BTreeMap::new();
     let mut derived: BTreeMap<String, Derived> = BTreeMap::new();
     let stream = arch.stream();
-    let q = stream.as_ref().map(|s| Arc::new(Orthogonal::new(s.width, SEED, s.norm == Norm::Layer)));
+    let q = q.map(Arc::new);
     for block in 0..arch.blocks() {
         let specs = arch.linears(block);
         for spec in &specs {
             recipes.insert(spec.name.clone(), LinearRecipe::new(spec.clone()));
         }
-        let each = |recipes: &mut BTreeMap<String, LinearRecipe>, input: &str, change: &dyn Fn(&mut LinearRecipe)| {
-            for spec in specs.iter().filter(|s| s.input == input) {
-                recipes.entry(spec.name.clone()).and_modify(|r| change(r));
-            }
-        };
         for producer in arch.producers(block) {
             match producer {
                 Producer::Norm { input, name } => {
                     let (Some(q), Some(stream)) = (&q, &stream) else { continue };
-                    each(&mut recipes, input, &|r| {
-                        r.gain = Some(format!("{name}.weight"));
-                        r.offset = (stream.norm == Norm::Layer).then(|| format!("{name}.bias"));
-                        r.input = Side::Rotated(q.clone());
-                    });
-                    ones(folder, &mut derived, &format!("{name}.weight"), stream.width);
-                    if stream.norm == Norm::Layer {
-                        constant(&mut derived, &format!("{name}.bias"), stream.width, 0.0);
+                    let mut readers: Vec<LinearRecipe> =
+                        specs.iter().filter(|s| s.input == input).map(|s| behind_norm(s, &name, stream.norm, q)).collect();
+                    let gain = even(&readers, stream.width)?;
+                    if let Some(gain) = &gain {
+                        let factors = Arc::new(gain.iter().map(|g| 1.0 / g).collect::<Vec<f32>>());
+                        readers.iter_mut().for_each(|r| r.factors = Some(factors.clone()));
                     }
-                    inputs.insert(input, named(q));
+                    recipes.extend(readers.into_iter().map(|r| (r.spec.name.clone(), r)));
+                    let weight = format!("{name}.weight");
+                    if folder.tensor_type(&weight).is_some() {
+                        constant(&mut derived, &weight, gain.unwrap_or_else(|| vec![1.0; stream.width]));
+                    }
+                    if stream.norm == Norm::Layer {
+                        constant(&mut derived, &format!("{name}.bias"), vec![0.0; stream.width]);
+                    }
+                    inputs.insert(input, format!("{}, folded", q.name()));
                 }
-                Producer::Values { input, layer, first, kv_heads, head, .. } => {
+                Producer::Values { input, layer, first, kv_heads, head, .. } if heads => {
                     let r = Arc::new(Orthogonal::new(head, SEED + 1, false));
-                    each(&mut recipes, input, &|recipe| recipe.input = Side::Rotated(r.clone()));
+                    for spec in specs.iter().filter(|s| s.input == input) {
+                        recipes.entry(spec.name.clone()).and_modify(|recipe| recipe.input = Side::Rotated(r.clone()));
+                    }
                     if let Some(spec) = specs.get(layer)
                         && let Some(recipe) = recipes.get_mut(&spec.name)
                     {
                         recipe.output.push((first..first + kv_heads * head, Side::Rotated(r.clone())));
                     }
-                    inputs.insert(input, format!("{} a head", named(&r)));
+                    inputs.insert(input, format!("{}, folded a head", r.name()));
                 }
-                Producer::Product { .. } => {}
+                Producer::Values { .. } | Producer::Product { .. } => {}
             }
         }
         if let Some(q) = &q {
@@ -172,6 +203,7 @@ pub fn fold(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, ba
         // Four-bit activations of a post-norm model need their outliers spread over all heads: there the layer rotates its input itself.
         (Preprocess::Quarot, ..) if arch.stream().is_none() && searches_clip(options.scheme) => Ok(unchanged()),
         (Preprocess::Quarot, ..) => rotate(folder, arch, Precision::Stored),
+        (Preprocess::Axes, ..) => align(folder, arch, Precision::Stored),
         (Preprocess::Smoothquant, _, Some(batch)) | (Preprocess::None, Method::Awq, Some(batch)) => {
             let (factors, inputs) = factors(folder, arch, options, batch, scratch)?;
             Ok(Folded { folder: smooth(folder, arch, factors)?, inputs })
@@ -227,21 +259,8 @@ fn factors(
     Ok((out, inputs))
 }
 
-fn named(q: &Orthogonal) -> String {
-    match q.block() {
-        None => "hadamard, folded".into(),
-        Some(block) => format!("hadamard in blocks of {block}, folded"),
-    }
-}
-
-fn ones(folder: &ModelFolder, derived: &mut BTreeMap<String, Derived>, name: &str, width: usize) {
-    if folder.tensor_type(name).is_some() {
-        constant(derived, name, width, 1.0);
-    }
-}
-
-fn constant(derived: &mut BTreeMap<String, Derived>, name: &str, width: usize, value: f32) {
-    derived.insert(name.into(), Derived::new(vec![width], move |_| Ok(vec![value; width])));
+fn constant(derived: &mut BTreeMap<String, Derived>, name: &str, values: Vec<f32>) {
+    derived.insert(name.into(), Derived::new(vec![values.len()], move |_| Ok(values.clone())));
 }
 
 /// Weights and biases of changed layers.
@@ -265,9 +284,4 @@ fn add(folder: &ModelFolder, recipes: impl Iterator<Item = LinearRecipe>, derive
         }
     }
     Ok(())
-}
-
-/// Whether `rotation` mixes all channels.
-pub(crate) fn block_of(rotation: &Rotation) -> Option<usize> {
-    (!rotation.is_full()).then(|| rotation.block())
 }

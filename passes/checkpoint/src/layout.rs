@@ -16,7 +16,7 @@ use crate::layer::InputTransform;
 use crate::ops::matmul::Order;
 use formats::{Formats, Layout};
 use icd_core::{DType, Literal, TensorType};
-use icd_quant::{QuantError, Quantized, Rotation, VectorQuantized};
+use icd_quant::{OutputMap, QuantError, Quantized, Rotation, VectorQuantized};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -182,6 +182,14 @@ impl Encoded {
             Encoded::Vectors(vectors) => vectors.dequantize(),
             Encoded::Float8(float) => float.dequantize(),
             Encoded::Sparse(sparse) => sparse.dequantize(),
+        }
+    }
+
+    /// The map of its outputs that the weight is stored behind.
+    pub fn output_map(&self) -> Option<&OutputMap> {
+        match self {
+            Encoded::Vectors(vectors) => vectors.outputs.as_ref(),
+            Encoded::Codes(_) | Encoded::Float8(_) | Encoded::Sparse(_) => None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 pub mod export;
 pub mod fold;
 pub mod folder;
+pub mod importance;
 pub mod kv_cache;
 pub mod layer;
 pub mod layer_times;

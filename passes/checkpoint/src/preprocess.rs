@@ -25,7 +25,10 @@ pub enum Preprocess {
     Smoothquant,
     /// A randomized Hadamard rotation.
     Quarot,
-    /// Whichever of these costs the layers the least output error.
+    /// The residual stream turned to the principal axes of the weights that read it, factors in its norms, and a randomized Hadamard rotation of
+    /// every input.
+    Axes,
+    /// Of no map, factors and a rotation whichever costs the layers the least output error.
     Auto,
 }
 
@@ -36,8 +39,9 @@ impl FromStr for Preprocess {
             "none" => Ok(Preprocess::None),
             "smoothquant" => Ok(Preprocess::Smoothquant),
             "quarot" => Ok(Preprocess::Quarot),
+            "axes" => Ok(Preprocess::Axes),
             "auto" => Ok(Preprocess::Auto),
-            _ => Err(format!("'{text}' is not one of none, smoothquant, quarot, auto")),
+            _ => Err(format!("'{text}' is not one of none, smoothquant, quarot, axes, auto")),
         }
     }
 }
@@ -63,12 +67,12 @@ impl Preprocess {
                 candidates.push((InputTransform { scale: Some(scale), ..plain.clone() }, format!("smoothquant α {alpha}")));
             }
         }
-        if matches!(self, Preprocess::Quarot | Preprocess::Auto) {
+        if matches!(self, Preprocess::Quarot | Preprocess::Axes | Preprocess::Auto) {
             let rotation = Rotation::new(k, Some(SEED));
             let name = if rotation.is_full() { "hadamard".to_string() } else { format!("hadamard in blocks of {}", rotation.block()) };
             candidates.push((InputTransform { rotation: Some(rotation), ..plain }, name));
         }
-        if self == Preprocess::Quarot {
+        if matches!(self, Preprocess::Quarot | Preprocess::Axes) {
             candidates.remove(0);
         }
         let mut best: Option<(f64, (InputTransform, String))> = None;

@@ -16,6 +16,7 @@ use crate::arch::{Architecture, LinearSpec, architecture};
 use crate::error::{CheckpointError, Result};
 use crate::fold::fold;
 use crate::folder::ModelFolder;
+use crate::importance::importance;
 use crate::layer::InputTransform;
 use crate::layout::formats::Layout;
 use crate::preprocess::Preprocess;
@@ -46,6 +47,25 @@ pub enum Method {
     Vptq,
 }
 
+/// What happens to the outputs of vector-quantized layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputMapping {
+    /// Nothing.
+    #[default]
+    None,
+    /// They are multiplied by the square root of their importance.
+    Scale,
+    /// Besides, they are dealt out so that every vector of weights holds outputs of unlike importance.
+    Interleave,
+}
+
+impl OutputMapping {
+    fn is_none(&self) -> bool {
+        *self == OutputMapping::None
+    }
+}
+
 /// What to do with a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Options {
@@ -63,6 +83,9 @@ pub struct Options {
     pub act_order: bool,
     /// Maps before rounding.
     pub preprocess: Preprocess,
+    /// Map of the outputs of layers whose weights become vectors.
+    #[serde(skip_serializing_if = "OutputMapping::is_none")]
+    pub output_map: OutputMapping,
     /// How layers are stored.
     pub layout: Layout,
     /// Squared output error, relative, beyond which a layer is given 8 bits, and if that does not help keeps its weights.
@@ -90,6 +113,7 @@ impl Options {
             asymmetric: false,
             act_order: false,
             preprocess: Preprocess::None,
+            output_map: OutputMapping::None,
             layout: Layout::CompressedTensors,
             tolerance: None,
             forms: BTreeMap::new(),
@@ -105,6 +129,7 @@ impl Options {
             || self.preprocess != Preprocess::None
             || self.tolerance.is_some()
             || self.compensate
+            || !self.output_map.is_none()
             || self.sparsity.is_some_and(|s| s.prune != Prune::Magnitude)
     }
 
@@ -154,7 +179,10 @@ pub struct LayerReport {
     pub bits_per_weight: f64,
     /// Map of its input.
     pub input_map: String,
-    /// ‖Ŵ − W‖ / ‖W‖ of the mapped weight.
+    /// Map of its output; none: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_map: Option<String>,
+    /// ‖Ŵ − W‖ / ‖W‖ of the weight with its map of the input.
     pub weight_error: f64,
     /// Squared output error on sample rows relative to the output, rounding of activations included; none without calibration.
     /// With compensation: against the original model's output.
@@ -216,7 +244,11 @@ pub fn quantize(
     let folded = fold(folder, arch.as_ref(), options, batch, store.path())?;
     let (folder, arch) = (&folded.folder, architecture(&folded.folder)?);
     let original = FolderWeights::new(folder)?;
-    let run = run::Run { folder, arch: arch.as_ref(), options, store: &store, original, folded: &folded.inputs, on };
+    let importance = match batch.filter(|_| !options.output_map.is_none()) {
+        Some(batch) => importance(folder, arch.as_ref(), batch)?,
+        None => BTreeMap::new(),
+    };
+    let run = run::Run { folder, arch: arch.as_ref(), options, store: &store, original, folded: &folded.inputs, importance, on };
     let report = run.all(batch, out, progress)?;
     let _ = std::fs::remove_dir_all(work);
     Ok(report)
@@ -268,6 +300,11 @@ fn check(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, batch
             return refuse("sparse layers are stored as f16 or integers: give --scheme w16a16 or w4a16");
         }
         _ => {}
+    }
+    if !(options.output_map.is_none() || vectors) {
+        return refuse(
+            "a map of outputs serves vectors, whose codebooks all outputs share: give --scheme vq2 or another vq scheme, or leave out --output-map",
+        );
     }
     if let Some(size) = options.hessian_block {
         if options.sparsity.is_some() || options.method == Method::Awq {

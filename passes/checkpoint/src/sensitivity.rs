@@ -94,7 +94,7 @@ fn ladder(spec: &LinearSpec, options: &Options) -> Vec<(WeightForm, usize)> {
 fn map_bits(options: &Options, spec: &LinearSpec) -> usize {
     let map = match (options.preprocess, options.method) {
         (Preprocess::None, Method::Awq) | (Preprocess::Smoothquant | Preprocess::Auto, _) => 32 * spec.k,
-        (Preprocess::Quarot, _) => 64,
+        (Preprocess::Quarot | Preprocess::Axes, _) => 64,
         (Preprocess::None, _) => 0,
     };
     map + if searches_clip(options.scheme) { 32 } else { 0 }

@@ -2,22 +2,29 @@
 
 mod support;
 
-use icd_checkpoint::arch::architecture;
-use icd_checkpoint::fold::{Precision, Producer, rotate, smooth};
+use icd_checkpoint::Result;
+use icd_checkpoint::arch::{LinearSpec, Weights, architecture};
+use icd_checkpoint::fold::{Precision, Producer, align, rotate, smooth};
 use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::ops::matmul::{Order, linear};
-use icd_checkpoint::rows::Batch;
+use icd_checkpoint::rows::{Batch, Rows};
 use icd_checkpoint::run::{self, FolderWeights};
+use icd_quant::{Matrix, OutputMap};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use support::*;
 
 /// Final activations of an encoder, logits of a language model.
 fn outputs(folder: &ModelFolder, batch: &Batch) -> Vec<f32> {
+    outputs_with(folder, &FolderWeights::new(folder).unwrap(), batch)
+}
+
+fn outputs_with(folder: &ModelFolder, weights: &dyn Weights, batch: &Batch) -> Vec<f32> {
     let arch = architecture(folder).unwrap();
     let head = arch.head().map(|(name, shape)| (folder.floats(&name, &shape).unwrap(), shape));
     let mut out = Vec::new();
-    run::model(folder, arch.as_ref(), &FolderWeights::new(folder).unwrap(), batch, |_, x| {
+    run::model(folder, arch.as_ref(), weights, batch, |_, x| {
         match &head {
             Some((head, shape)) => out.extend(linear(&x, head, shape[0], Order::OutputMajor, None).data),
             None => out.extend(x.data),
@@ -33,14 +40,47 @@ fn relative(a: &[f32], b: &[f32]) -> f64 {
     (square(&|x, y| x - y) / square(&|_, y| y)).sqrt()
 }
 
+/// The model with a map of every layer's outputs, undone behind the product.
+struct Mapped<'f>(FolderWeights<'f>);
+
+impl Weights for Mapped<'_> {
+    fn parameter(&self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>> {
+        self.0.parameter(name, shape)
+    }
+
+    fn linear(&self, spec: &LinearSpec, x: &Rows) -> Result<Rows> {
+        let (layer, v) = (self.0.layer(spec)?, 4);
+        let importance: Vec<f32> = noise(spec.n, spec.n as u64).iter().map(|v| 30f32.powf(*v)).collect();
+        let map = OutputMap::new(&importance, true).unwrap().unwrap();
+        let weight = map.apply(Matrix { k: spec.k, n: spec.n, data: &layer.input_major() }, v);
+        let mut out = linear(x, &weight, spec.n, Order::InputMajor, None);
+        map.undo(&mut out.data, v);
+        for row in out.data.chunks_mut(spec.n) {
+            row.iter_mut().zip(layer.bias.iter().flatten()).for_each(|(o, b)| *o += b);
+        }
+        Ok(out)
+    }
+}
+
 fn check(path: &Path, batch: &Batch, expected: &[&str]) {
     let folder = ModelFolder::open(path).unwrap();
     let exact = outputs(&folder, batch);
     let arch = architecture(&folder).unwrap();
+    let mapped = outputs_with(&folder, &Mapped(FolderWeights::new(&folder).unwrap()), batch);
+    let error = relative(&mapped, &exact);
+    assert!(error < 1e-5, "{}: maps of outputs change the model's output by {error}", path.display());
     let rotated = rotate(&folder, arch.as_ref(), Precision::Exact).unwrap();
     let error = relative(&outputs(&rotated.folder, batch), &exact);
     assert!(error < 1e-5, "{}: rotation changes the output by {error}", path.display());
     assert_eq!(rotated.inputs.keys().copied().collect::<Vec<_>>(), expected);
+    let aligned = align(&folder, arch.as_ref(), Precision::Exact).unwrap();
+    let error = relative(&outputs(&aligned.folder, batch), &exact);
+    assert!(error < 1e-5, "{}: axes change the output by {error}", path.display());
+    let behind_norms: Vec<&str> = match arch.stream() {
+        Some(_) => expected.iter().copied().filter(|input| *input != "heads").collect(),
+        None => Vec::new(),
+    };
+    assert_eq!(aligned.inputs.keys().copied().collect::<Vec<_>>(), behind_norms);
     let mut factors = BTreeMap::new();
     for block in 0..arch.blocks() {
         for producer in arch.producers(block).iter().filter(|p| p.can_divide()) {

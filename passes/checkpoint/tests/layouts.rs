@@ -10,7 +10,7 @@ use icd_checkpoint::ops::matmul::Order;
 use icd_checkpoint::scheme::WeightForm;
 use icd_checkpoint::{CheckpointError, Result};
 use icd_core::{DType, Literal, TensorType};
-use icd_quant::{Calibration, Grid, Matrix, Quantizer, Rtn, VectorQuantized, Vptq};
+use icd_quant::{Calibration, Grid, Matrix, OutputMap, Quantizer, Rtn, VectorQuantized, Vptq};
 use support::noise;
 
 struct Map(Written);
@@ -138,20 +138,27 @@ fn vectors_round_trip_and_damage_is_found() {
         let mut calibration = Calibration::new(k);
         calibration.observe(&noise(4 * k * k, 3)).unwrap();
         let w = noise(k * n, 5);
-        let found = vptq.quantize(Matrix { k, n, data: &w }, &calibration).unwrap();
-        let written = vectors::write("layer", &found).unwrap();
-        let bits: usize = written.iter().filter(|(name, _)| !name.ends_with("shape")).map(|(_, t)| 8 * t.ty().bytes().unwrap()).sum();
-        assert!((bits as f64 / (k * n) as f64 - found.bits_per_weight()).abs() <= 64.0 / (k * n) as f64, "{bits}");
-        let map = Map(written);
-        let back = vectors::read(&map, &spec(k, n)).unwrap();
-        assert_eq!(VectorQuantized { notes: Default::default(), ..found.clone() }, back);
-        assert_eq!(back.dequantize(), found.dequantize());
-        assert!(vectors::read(&map, &spec(k + 1, n)).is_err());
-        let mut short = Map(map.0.clone());
-        let one = vec![0u8; 2 * found.books[0].vector];
-        let one = Literal::from_bytes(TensorType::new(DType::F16, [1, found.books[0].vector]), one).unwrap();
-        short.0.insert("layer.vq_centroids_0".into(), one);
-        assert!(vectors::read(&short, &spec(k, n)).is_err());
+        let plain = vptq.quantize(Matrix { k, n, data: &w }, &calibration).unwrap();
+        let importance: Vec<f32> = noise(n, 8).iter().map(|x| 8f32.powf(*x)).collect();
+        let mapped = |interleaved| {
+            let map = OutputMap::new(&importance, interleaved).unwrap().unwrap();
+            vptq.quantize_mapped(None, Matrix { k, n, data: &w }, &calibration, map).unwrap()
+        };
+        for found in [plain, mapped(false), mapped(true)] {
+            let written = vectors::write("layer", &found).unwrap();
+            let bits: usize = written.iter().filter(|(name, _)| !name.ends_with("shape")).map(|(_, t)| 8 * t.ty().bytes().unwrap()).sum();
+            assert!((bits as f64 / (k * n) as f64 - found.bits_per_weight()).abs() <= 64.0 / (k * n) as f64, "{bits}");
+            let map = Map(written);
+            let back = vectors::read(&map, &spec(k, n)).unwrap();
+            assert_eq!(VectorQuantized { notes: Default::default(), ..found.clone() }, back);
+            assert_eq!(back.dequantize(), found.dequantize());
+            assert!(vectors::read(&map, &spec(k + 1, n)).is_err());
+            let mut short = Map(map.0.clone());
+            let one = vec![0u8; 2 * found.books[0].vector];
+            let one = Literal::from_bytes(TensorType::new(DType::F16, [1, found.books[0].vector]), one).unwrap();
+            short.0.insert("layer.vq_centroids_0".into(), one);
+            assert!(vectors::read(&short, &spec(k, n)).is_err());
+        }
     }
 }
 

@@ -116,13 +116,13 @@ fn hessians_in_blocks_quantize_each_part_of_a_layer_on_its_own() {
         (options("vq2", Method::Vptq), WeightForm::Vectors(VectorShape { vector: 4, codebook: 32, residual: 0 })),
         (options("vq2", Method::Vptq), WeightForm::Vectors(VectorShape { vector: 3, codebook: 8, residual: 16 })),
     ] {
-        let whole = encode(&o, None, form, None, Matrix { k, n, data: &weight }, &parts).unwrap().0.dequantize();
+        let whole = encode(&o, None, form, None, Matrix { k, n, data: &weight }, &parts, None).unwrap().0.dequantize();
         let mut rest = &weight[..];
         let mut expected = Vec::new();
         for part in &parts {
             let (own, later) = rest.split_at(part.k() * n);
             let single = std::slice::from_ref(part);
-            expected.extend(encode(&o, None, form, None, Matrix { k: part.k(), n, data: own }, single).unwrap().0.dequantize());
+            expected.extend(encode(&o, None, form, None, Matrix { k: part.k(), n, data: own }, single, None).unwrap().0.dequantize());
             rest = later;
         }
         assert_eq!(whole, expected, "{form:?}");

@@ -46,4 +46,4 @@ pub use rtn::Rtn;
 pub use smoothquant::Smoothing;
 pub use sparse24::{Pattern, Sparse, Sparsifier};
 pub use structured::{Pruned, Reader, prune_channels};
-pub use vptq::{VectorBook, VectorQuantized, Vptq};
+pub use vptq::{OutputMap, VectorBook, VectorQuantized, Vptq};

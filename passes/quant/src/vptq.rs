@@ -12,6 +12,7 @@
 
 mod accelerated;
 mod descent;
+mod outputs;
 mod sweep;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 };
 use accelerated::Factor;
 use half::f16;
+pub use outputs::OutputMap;
 use rayon::prelude::*;
 use sweep::Layout;
 
@@ -108,11 +110,18 @@ pub struct VectorQuantized {
     pub indices: Vec<Vec<u16>>,
     /// Likewise of the residual codebook; empty without it.
     pub residual_indices: Vec<Vec<u16>>,
+    /// The map of the outputs that the indices stand behind, if any.
+    pub outputs: Option<OutputMap>,
     /// What happened.
     pub notes: Notes,
 }
 
 impl VectorQuantized {
+    /// Weights of the longest vectors, for which outputs are in order.
+    fn vector(&self) -> usize {
+        self.books.iter().map(|b| b.vector).max().unwrap_or(1)
+    }
+
     /// The matrix that the indices stand for, `k * n` elements.
     pub fn dequantize(&self) -> Vec<f32> {
         let mut out = vec![0f32; self.k * self.n];
@@ -129,18 +138,24 @@ impl VectorQuantized {
                 }
             }
         });
+        if let Some(map) = &self.outputs {
+            map.undo(&mut out, self.vector());
+        }
         out
     }
 
     /// The parts of a matrix by input channels, one below another, with the codebooks of all.
     ///
     /// # Errors
-    /// None, of different columns, some with residuals and some without, or more than 256 codebooks.
+    /// None, of different columns or maps of them, some with residuals and some without, or more than 256 codebooks.
     pub fn stacked(parts: Vec<VectorQuantized>) -> Result<VectorQuantized, QuantError> {
         let mut parts = parts.into_iter();
         let Some(mut out) = parts.next() else { return Err(QuantError::Argument("a matrix without parts".into())) };
         for part in parts {
-            let fits = out.n == part.n && out.residual_indices.is_empty() == part.residual_indices.is_empty();
+            let fits = out.n == part.n
+                && out.outputs == part.outputs
+                && out.vector() == part.vector()
+                && out.residual_indices.is_empty() == part.residual_indices.is_empty();
             let before = u8::try_from(out.books.len()).ok().filter(|b| usize::from(*b) + part.books.len() <= 256);
             let Some(before) = before.filter(|_| fits) else {
                 return Err(QuantError::Argument("the parts of a matrix need the same columns and at most 256 codebooks in all".into()));
@@ -155,7 +170,7 @@ impl VectorQuantized {
         Ok(out)
     }
 
-    /// Bits of indices, codebooks, scales, and the marks of outlier channels, over the number of weights.
+    /// Bits of indices, codebooks, scales, the marks of outlier channels and the levels of outputs, over the number of weights.
     pub fn bits_per_weight(&self) -> f64 {
         let indices: u64 = self
             .book_of
@@ -165,7 +180,8 @@ impl VectorQuantized {
             .sum();
         let books: usize = self.books.iter().map(|b| 16 * (b.centroids.len() + b.residual.len())).sum();
         let marks = self.k * if self.books.len() > 2 { 8 } else { self.books.len().saturating_sub(1) };
-        (indices as f64 + (books + 16 * self.k + marks) as f64) / (self.k * self.n).max(1) as f64
+        let levels = self.outputs.as_ref().map_or(0, |map| usize::from(OutputMap::BITS) * map.levels().len());
+        (indices as f64 + (books + 16 * self.k + marks + levels) as f64) / (self.k * self.n).max(1) as f64
     }
 }
 
@@ -218,6 +234,30 @@ impl Vptq {
             return Err(QuantError::Argument("vptq: outlier channels are not quantized on a device; use the processor".into()));
         }
         self.run(Some(on), weight, calibration)
+    }
+
+    /// As [`Self::quantize`], on `on` where it is given, of the weight behind a map of its outputs.
+    ///
+    /// # Errors
+    /// As [`Self::quantize`] and [`Self::quantize_on`]; a map of another number of outputs.
+    pub fn quantize_mapped(
+        &self,
+        on: Option<&dyn Accelerator>,
+        weight: Matrix<'_>,
+        calibration: &Calibration,
+        outputs: OutputMap,
+    ) -> Result<VectorQuantized, QuantError> {
+        if outputs.levels().len() != weight.n {
+            return Err(QuantError::Argument(format!("a map of {} outputs for a weight of {}", outputs.levels().len(), weight.n)));
+        }
+        check(weight, Grid { bits: 8, group_size: 1, asymmetric: false })?;
+        let mapped = outputs.apply(weight, self.vector);
+        let weight = Matrix { data: &mapped, ..weight };
+        let found = match on {
+            Some(on) => self.quantize_on(on, weight, calibration)?,
+            None => self.quantize(weight, calibration)?,
+        };
+        Ok(VectorQuantized { outputs: Some(outputs), ..found })
     }
 
     fn run(&self, on: Option<&dyn Accelerator>, weight: Matrix<'_>, calibration: &Calibration) -> Result<VectorQuantized, QuantError> {
@@ -296,6 +336,7 @@ impl Vptq {
                 .collect(),
             book_of,
             scales,
+            outputs: None,
             notes: Notes { dead_channels: dead.iter().filter(|d| **d).count(), damping: Some(damping), loss: Some(loss), fallback: None },
         })
     }

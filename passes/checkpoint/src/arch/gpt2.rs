@@ -1,5 +1,8 @@
 //! GPT-2: pre-norm LayerNorm, learned positions, one fused linear layer for query, key and value.
 
+mod gradient;
+
+use super::gradients::Gradients;
 use super::{Architecture, CachePart, LinearSpec, Weights, activation, add, gather};
 use crate::error::Result;
 use crate::fold::{Norm, Producer, Stream};
@@ -104,6 +107,10 @@ impl Architecture for Gpt2 {
         let head = self.width / self.heads;
         let values = Producer::Values { input: "heads", layer: 0, first: 2 * self.width, kv_heads: self.heads, head, shared: false };
         vec![norm("attention", "ln_1"), norm("mlp", "ln_2"), values]
+    }
+
+    fn gradients(&self) -> Option<&dyn Gradients> {
+        Some(self)
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {

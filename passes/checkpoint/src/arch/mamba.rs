@@ -1,5 +1,8 @@
 //! Mamba (the first): RMSNorm, a causal convolution, a selective scan, a gate. The step projection (`dt_proj`) is small and stays as it is.
 
+mod gradient;
+
+use super::gradients::Gradients;
 use super::{Architecture, LinearSpec, Weights, activation, add, gather};
 use crate::error::Result;
 use crate::fold::{Norm, Producer, Stream};
@@ -95,6 +98,10 @@ impl Architecture for Mamba {
 
     fn producers(&self, block: usize) -> Vec<Producer> {
         vec![Producer::Norm { input: "mixer", name: format!("{}layers.{block}.norm", self.prefix) }]
+    }
+
+    fn gradients(&self) -> Option<&dyn Gradients> {
+        Some(self)
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {

@@ -1,57 +1,16 @@
 //! How the tensors of a folded model are computed from those of the original.
 
-use super::{Precision, Stream, block_of};
+use super::{Orthogonal, Precision, Stream};
 use crate::arch::{Architecture, LinearSpec};
 use crate::error::{CheckpointError, Result};
 use crate::folder::{Derived, ModelFolder};
 use crate::layer::transpose;
 use crate::ops::matmul::Order;
 use icd_core::DType;
-use icd_quant::Rotation;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// An orthogonal map of rows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Orthogonal {
-    rotation: Rotation,
-    /// The unit vector v of a reflection x − 2(x·v)v that follows.
-    reflection: Option<Vec<f32>>,
-}
-
-impl Orthogonal {
-    /// A randomized Hadamard rotation of `width` channels; with `keeps_ones` it is followed by the reflection that takes the image of the vector of
-    /// ones back to it, so that means of rows stay.
-    pub fn new(width: usize, seed: u64, keeps_ones: bool) -> Self {
-        let rotation = Rotation::new(width, Some(seed));
-        let reflection = keeps_ones.then(|| {
-            let one = 1.0 / (width.max(1) as f32).sqrt();
-            let mut image = vec![one; width];
-            rotation.rotate_rows(&mut image);
-            let difference: Vec<f64> = image.iter().map(|v| f64::from(*v) - f64::from(one)).collect();
-            let length = difference.iter().map(|v| v * v).sum::<f64>().sqrt();
-            difference.iter().map(|v| if length > 1e-6 { (v / length) as f32 } else { 0.0 }).collect()
-        });
-        Orthogonal { rotation, reflection }
-    }
-
-    /// Channels that are mixed with each other, where not all are.
-    pub fn block(&self) -> Option<usize> {
-        block_of(&self.rotation)
-    }
-
-    /// x ← xQ for each row.
-    pub fn rotate_rows(&self, rows: &mut [f32]) {
-        self.rotation.rotate_rows(rows);
-        if let Some(v) = &self.reflection {
-            for row in rows.chunks_mut(v.len().max(1)) {
-                let along: f64 = row.iter().zip(v).map(|(x, v)| f64::from(*x) * f64::from(*v)).sum();
-                row.iter_mut().zip(v).for_each(|(x, v)| *x = (f64::from(*x) - 2.0 * along * f64::from(*v)) as f32);
-            }
-        }
-    }
-}
 
 /// What happens to one side of a weight.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,16 +25,16 @@ pub(super) enum Side {
 }
 
 impl Side {
-    fn apply(&self, row: &mut [f32]) {
+    fn apply(&self, rows: &mut [f32]) {
         match self {
             Side::Same => {}
-            Side::Scaled(by) => row.iter_mut().zip(by.iter()).for_each(|(v, b)| *v *= b),
-            Side::Rotated(q) => q.rotate_rows(row),
+            Side::Scaled(by) => rows.chunks_mut(by.len().max(1)).for_each(|row| row.iter_mut().zip(by.iter()).for_each(|(v, b)| *v *= b)),
+            Side::Rotated(q) => q.rotate_rows(rows),
         }
     }
 }
 
-/// A changed linear layer: Qᵀ diag(gain) W P with bias (c + offset W) P.
+/// A changed linear layer: diag(factors) Qᵀ diag(gain) W P with bias (c + offset W) P.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LinearRecipe {
     pub(super) spec: LinearSpec,
@@ -84,17 +43,19 @@ pub(super) struct LinearRecipe {
     /// Tensor that is added to the input, before the weight.
     pub(super) offset: Option<String>,
     pub(super) input: Side,
+    /// Factors on the input channels after that.
+    pub(super) factors: Option<Arc<Vec<f32>>>,
     /// What happens to ranges of output channels, one after another.
     pub(super) output: Vec<(Range<usize>, Side)>,
 }
 
 impl LinearRecipe {
     pub(super) fn new(spec: LinearSpec) -> Self {
-        LinearRecipe { spec, gain: None, offset: None, input: Side::Same, output: Vec::new() }
+        LinearRecipe { spec, gain: None, offset: None, input: Side::Same, factors: None, output: Vec::new() }
     }
 
     pub(super) fn is_identity(&self) -> bool {
-        self.gain.is_none() && self.offset.is_none() && self.input == Side::Same && self.output.is_empty()
+        self.gain.is_none() && self.offset.is_none() && self.factors.is_none() && self.input == Side::Same && self.output.is_empty()
     }
 
     /// The original weight as `[n][k]`.
@@ -115,19 +76,30 @@ impl LinearRecipe {
         }
     }
 
+    /// The weight as `[n][k]`, its input channels changed and its output channels not.
+    pub(super) fn input_side(&self, base: &ModelFolder) -> Result<Vec<f32>> {
+        let k = self.spec.k;
+        let mut rows = self.output_major(base)?;
+        let scale = |rows: &mut [f32], by: &[f32]| Side::Scaled(Arc::new(by.to_vec())).apply(rows);
+        if let Some(gain) = &self.gain {
+            scale(&mut rows, &base.floats(gain, &[k])?);
+        }
+        self.input.apply(&mut rows);
+        if let Some(factors) = &self.factors {
+            scale(&mut rows, factors);
+        }
+        Ok(rows)
+    }
+
     pub(super) fn weight(&self, base: &ModelFolder) -> Result<Vec<f32>> {
         let (k, n) = (self.spec.k, self.spec.n);
-        let mut rows = self.output_major(base)?;
-        if let Some(gain) = &self.gain {
-            let gain = base.floats(gain, &[k])?;
-            rows.chunks_mut(k.max(1)).for_each(|row| row.iter_mut().zip(&gain).for_each(|(w, g)| *w *= g));
-        }
-        rows.chunks_mut(k.max(1)).for_each(|row| self.input.apply(row));
+        let rows = self.input_side(base)?;
         if self.output.is_empty() && self.spec.order == Order::OutputMajor {
             return Ok(rows);
         }
         let mut columns = transpose(&rows, n);
-        columns.chunks_mut(n.max(1)).for_each(|row| self.outputs(row));
+        drop(rows);
+        columns.par_chunks_mut(n.max(1)).for_each(|row| self.outputs(row));
         Ok(match self.spec.order {
             Order::InputMajor => columns,
             Order::OutputMajor => transpose(&columns, k),
@@ -199,31 +171,4 @@ pub(super) fn embeddings(
     derived.insert("lm_head.weight".into(), Derived::new(shape.to_vec(), make).rounded(stored(&head)));
     derived.insert(gain, Derived::new(vec![width], move |_| Ok(vec![1.0; width])));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_map_is_orthogonal_and_keeps_means() {
-        for width in [12, 64, 384, 100] {
-            for keeps_ones in [false, true] {
-                let q = Orthogonal::new(width, 3, keeps_ones);
-                let mut unit = vec![0f32; width * width];
-                (0..width).for_each(|i| unit[i * width + i] = 1.0);
-                q.rotate_rows(&mut unit);
-                for a in 0..width {
-                    let row = |r: usize| &unit[r * width..][..width];
-                    for b in [a, (a + 1) % width, (a + 7) % width] {
-                        let dot: f64 = row(a).iter().zip(row(b)).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-                        assert!((dot - f64::from(u8::from(a == b))).abs() < 1e-5, "{width}: rows {a} and {b} have {dot}");
-                    }
-                    let sum: f64 = row(a).iter().map(|v| f64::from(*v)).sum();
-                    assert!(!keeps_ones || (sum - 1.0).abs() < 1e-5, "{width}: row {a} sums to {sum}");
-                }
-                assert!(width < 64 || unit.iter().all(|v| v.abs() < 0.6));
-            }
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! vq_centroids_0 f16 [entries, v]      vq_residual_0 f16 [entries, v] where there is a residual codebook
 //! vq_centroids_1, vq_residual_1   of the channels whose bit is set      vq_outliers i32 [⌈k/32⌉]: a bit each channel, where there are two books
 //! vq_centroids_2 …, vq_residual_2 …   with more books      vq_books i32 [⌈k/4⌉]: the number of its book, 8 bits each channel
+//! vq_levels i32 [⌈n/8⌉]: the level of each output, 4 bits each, where outputs are scaled; vq_interleave instead where they are dealt out besides
 //! ```
 
 use super::{Tensors, Written, bits, floats, integers, put_halves, put_words};
@@ -12,12 +13,15 @@ use crate::arch::LinearSpec;
 use crate::error::Result;
 use half::f16;
 use icd_core::DType;
-use icd_quant::{Notes, VectorBook, VectorQuantized};
+use icd_quant::{Notes, OutputMap, VectorBook, VectorQuantized};
 
 /// Whether a layer lies in this layout.
 pub fn is_here(source: &dyn Tensors, layer: &str) -> bool {
     source.has(&format!("{layer}.vq_shape"))
 }
+
+/// Tensors of the levels of outputs that stay in order, and of those that are dealt out.
+const LEVELS: [&str; 2] = ["vq_levels", "vq_interleave"];
 
 /// Bits of an index into a book of `elements / v` entries.
 fn index_bits(elements: usize, v: usize) -> u32 {
@@ -53,6 +57,11 @@ pub fn write(name: &str, q: &VectorQuantized) -> Result<Written> {
     if let Some((tensor, bits)) = numbering(q.books.len()) {
         let words = bits::pack(q.book_of.iter().copied(), bits);
         put_words(&mut out, format!("{name}.{tensor}"), &[words.len()], &words)?;
+    }
+    if let Some(map) = &q.outputs {
+        let words = bits::pack(map.levels().iter().copied(), OutputMap::BITS);
+        let [scaled, interleaved] = LEVELS;
+        put_words(&mut out, format!("{name}.{}", if map.is_interleaved() { interleaved } else { scaled }), &[words.len()], &words)?;
     }
     let mut stream = bits::Writer::default();
     for (c, (indices, book)) in q.indices.iter().zip(&q.book_of).enumerate() {
@@ -133,7 +142,12 @@ pub fn read(source: &dyn Tensors, spec: &LinearSpec) -> Result<VectorQuantized> 
             residual_indices.push(residual);
         }
     }
-    Ok(VectorQuantized { k, n, books, book_of, scales, indices, residual_indices, notes: Notes::default() })
+    let mut outputs = None;
+    for (tensor, interleaved) in LEVELS.into_iter().zip([false, true]).filter(|(tensor, _)| source.has(&name(tensor))) {
+        let levels = bits::unpack(words(source, &name(tensor), bits::words(n, OutputMap::BITS))?, OutputMap::BITS, n);
+        outputs = OutputMap::from_levels(levels, interleaved);
+    }
+    Ok(VectorQuantized { k, n, books, book_of, scales, indices, residual_indices, outputs, notes: Notes::default() })
 }
 
 fn vector_of(source: &dyn Tensors, tensor: &str) -> Result<usize> {

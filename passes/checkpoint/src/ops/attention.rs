@@ -1,5 +1,7 @@
 //! Softmax attention over sequences that lie one after another.
 
+mod gradient;
+
 use crate::ops::elementwise::exp;
 use crate::rows::{Batch, Rows};
 use faer::linalg::matmul::matmul;
@@ -51,6 +53,15 @@ impl Attention {
         let tokens = range.len();
         let shared = h / (self.heads / self.kv_heads.max(1)).max(1);
         let (q, k, v) = (self.view(q, &range, h), self.view(k, &range, shared), self.view(v, &range, shared));
+        let scores = self.weights(tokens, q, k);
+        let mut out = vec![0f32; tokens * self.head];
+        let weights = MatRef::from_row_major_slice(&scores, tokens, tokens);
+        matmul(MatMut::from_row_major_slice_mut(&mut out, tokens, self.head), Accum::Replace, weights, v, 1.0, Par::Seq);
+        out
+    }
+
+    /// Softmax(scale · Q Kᵀ) of one head, `[tokens][tokens]`.
+    fn weights(&self, tokens: usize, q: MatRef<'_, f32>, k: MatRef<'_, f32>) -> Vec<f32> {
         let mut scores = vec![0f32; tokens * tokens];
         matmul(MatMut::from_row_major_slice_mut(&mut scores, tokens, tokens), Accum::Replace, q, k.transpose(), self.scale, Par::Seq);
         let arch = pulp::Arch::new();
@@ -61,10 +72,7 @@ impl Attention {
             row[end..].fill(0.0);
             arch.dispatch(|| softmax(&mut row[begin..end]));
         }
-        let mut out = vec![0f32; tokens * self.head];
-        let weights = MatRef::from_row_major_slice(&scores, tokens, tokens);
-        matmul(MatMut::from_row_major_slice_mut(&mut out, tokens, self.head), Accum::Replace, weights, v, 1.0, Par::Seq);
-        out
+        scores
     }
 
     fn view<'a>(&self, heads: Heads<'a>, range: &std::ops::Range<usize>, h: usize) -> MatRef<'a, f32> {

@@ -45,6 +45,28 @@ impl Activation {
     }
 }
 
+impl Activation {
+    /// The slope of the function.
+    #[inline(always)]
+    pub fn slope(self, x: f32) -> f32 {
+        match self {
+            Activation::Gelu => {
+                let density = exp(-0.5 * x * x) * (std::f32::consts::FRAC_1_SQRT_2 * std::f32::consts::FRAC_2_SQRT_PI / 2.0);
+                0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)) + x * density
+            }
+            Activation::GeluTanh => {
+                let s = sigmoid(2.0 * 0.797_884_6 * (x + 0.044_715 * x * x * x));
+                s + x * s * (1.0 - s) * 2.0 * 0.797_884_6 * (1.0 + 3.0 * 0.044_715 * x * x)
+            }
+            Activation::Silu => {
+                let s = sigmoid(x);
+                s * (1.0 + x * (1.0 - s))
+            }
+            Activation::Relu => f32::from(u8::from(x > 0.0)),
+        }
+    }
+}
+
 impl Rows {
     /// Applies a function to every element.
     pub fn map_in_place(&mut self, f: impl Fn(f32) -> f32 + Sync) {
@@ -56,6 +78,12 @@ impl Rows {
 #[inline(always)]
 fn map(chunk: &mut [f32], f: impl Fn(f32) -> f32) {
     chunk.iter_mut().for_each(|v| *v = f(*v));
+}
+
+/// 1 / (1 + e⁻ˣ).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
 }
 
 /// x·σ(x).

@@ -28,6 +28,35 @@ pub fn rms_norm(x: &Rows, gain: &[f32], epsilon: f64) -> Rows {
     })
 }
 
+/// The slopes by the input of [`layer_norm`] from those by its result.
+pub fn layer_norm_gradient(x: &Rows, gain: &[f32], epsilon: f64, slope: &Rows) -> Rows {
+    norm_gradient(x, gain, epsilon, slope, true)
+}
+
+/// The slopes by the input of [`rms_norm`], of rows as long as `gain`, from those by its result.
+pub fn rms_norm_gradient(x: &Rows, gain: &[f32], epsilon: f64, slope: &Rows) -> Rows {
+    norm_gradient(x, gain, epsilon, slope, false)
+}
+
+/// With n = (x − m)/r and g = slope · gain: (g − mean(g) − n · mean(g · n)) / r, without m and mean(g) for the norm that keeps means.
+fn norm_gradient(x: &Rows, gain: &[f32], epsilon: f64, slope: &Rows, centers: bool) -> Rows {
+    let mut out = Rows::zeros(x.count(), x.width);
+    let width = x.width.max(1);
+    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / width as f64;
+    out.data.par_chunks_mut(width).zip(x.data.par_chunks(width)).zip(slope.data.par_chunks(width)).with_min_len(16).for_each(
+        |((out, x), slope)| {
+            let middle = if centers { mean(&mut x.iter().map(|v| f64::from(*v))) } else { 0.0 };
+            let scale = 1.0 / (mean(&mut x.iter().map(|v| (f64::from(*v) - middle).powi(2))) + epsilon).sqrt();
+            let g = |i: usize| f64::from(slope[i]) * f64::from(gain[i]);
+            let n = |i: usize| (f64::from(x[i]) - middle) * scale;
+            let along = mean(&mut (0..x.len()).map(|i| g(i) * n(i)));
+            let shift = if centers { mean(&mut (0..x.len()).map(g)) } else { 0.0 };
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = ((g(i) - shift - n(i) * along) * scale) as f32);
+        },
+    );
+    out
+}
+
 fn normalize(x: &Rows, row: impl Fn(&[f32], &mut [f32]) + Sync) -> Rows {
     let mut out = Rows::zeros(x.count(), x.width);
     if x.width > 0 {

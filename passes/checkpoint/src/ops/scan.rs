@@ -4,15 +4,26 @@
 //! h[c,s] ← exp(Δ[t,c]·A[c,s])·h[c,s] + Δ[t,c]·B[t,s]·x[t,c]        y[t,c] = Σₛ h[c,s]·C[t,s] + D[c]·x[t,c]
 //! ```
 
-use crate::ops::elementwise::{exp, silu};
+mod gradient;
+
+pub use gradient::causal_conv_gradient;
+
+use crate::ops::elementwise::{Activation, exp};
 use crate::rows::{Batch, Rows};
 use rayon::prelude::*;
 
 /// Channels that one task scans.
 const CHANNELS: usize = 64;
 
-/// `Σⱼ kernel[c][j] · x[t − (taps − 1) + j][c] + bias[c]`, then x·σ(x); zeros before each sequence.
+/// [`causal_conv`], then x·σ(x).
 pub fn causal_conv_silu(batch: &Batch, x: &Rows, kernel: &[f32], taps: usize, bias: Option<&[f32]>) -> Rows {
+    let mut out = causal_conv(batch, x, kernel, taps, bias);
+    Activation::Silu.apply(&mut out);
+    out
+}
+
+/// `Σⱼ kernel[c][j] · x[t − (taps − 1) + j][c] + bias[c]`; zeros before each sequence.
+pub fn causal_conv(batch: &Batch, x: &Rows, kernel: &[f32], taps: usize, bias: Option<&[f32]>) -> Rows {
     let width = x.width;
     let transposed: Vec<f32> = (0..taps).flat_map(|j| kernel.chunks(taps.max(1)).map(move |k| k[j])).collect();
     let starts: Vec<usize> = batch.sequences().flat_map(|s| std::iter::repeat_n(s.start, s.len())).collect();
@@ -28,7 +39,6 @@ pub fn causal_conv_silu(batch: &Batch, x: &Rows, kernel: &[f32], taps: usize, bi
                 let (input, kernel) = (&x.data[from * width..][..width], &transposed[j * width..][..width]);
                 row.iter_mut().zip(input).zip(kernel).for_each(|((o, x), k)| *o += x * k);
             }
-            row.iter_mut().for_each(|v| *v = silu(*v));
         });
     });
     out

@@ -31,7 +31,7 @@ const MOST_F64: usize = 2048;
 pub(super) fn peak(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: usize, threads: usize) -> usize {
     let largest_tensor = folder.tensors().filter_map(|(_, ty)| ty.bytes()).max().unwrap_or(0);
     // A rotated embedding is computed whole, as f32 beside its source.
-    let tensor = if options.preprocess == Preprocess::Quarot { 6 * largest_tensor } else { largest_tensor };
+    let tensor = if matches!(options.preprocess, Preprocess::Quarot | Preprocess::Axes) { 6 * largest_tensor } else { largest_tensor };
     let blocks = (0..arch.blocks()).map(|block| of_block(folder, arch, options, &arch.linears(block), tokens, threads));
     BASE + blocks.max().unwrap_or(0).max(tensor)
 }

@@ -1,7 +1,7 @@
 //! Layers that share their input: its map, its statistics, and what becomes of the weights.
 
 use super::run::{FinishedWeights, Run, Streams, parse_report};
-use super::{LayerReport, Method};
+use super::{LayerReport, Method, OutputMapping};
 use crate::arch::{LinearSpec, Weights};
 use crate::encode::{encode, permutation};
 use crate::error::{CheckpointError, Result};
@@ -14,7 +14,7 @@ use crate::run;
 use crate::scheme::WeightForm;
 use crate::statistics::{Capture, Hessians, Input, Observer, stride, transformed};
 use icd_core::DType;
-use icd_quant::{ActivationAware, Calibration, CalibrationError, Matrix, QuantError, Rtn, retarget};
+use icd_quant::{ActivationAware, Calibration, CalibrationError, Matrix, OutputMap, QuantError, Rtn, retarget};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -29,6 +29,10 @@ struct Ground<'i> {
     /// Statistics of what the transform makes of the input; paired with the original model's in compensation. Several: of neighbouring channels,
     /// which are quantized on their own; none without text.
     statistics: Vec<Cow<'i, Calibration>>,
+}
+
+fn name_of(map: &OutputMap) -> &'static str {
+    if map.is_interleaved() { "scaled, interleaved" } else { "scaled" }
 }
 
 impl Run<'_> {
@@ -52,7 +56,12 @@ impl Run<'_> {
 
     /// Whether the layers that read `input` look for a map of it, rather than none or one in the weights.
     fn searches(&self, input: &str) -> bool {
-        (self.options.preprocess != Preprocess::None || self.options.method == Method::Awq) && !self.folded.contains_key(input)
+        match (self.options.preprocess, self.options.method) {
+            (Preprocess::None, method) => method == Method::Awq && !self.folded.contains_key(input),
+            // The rotation is on top of what went into the weights.
+            (Preprocess::Axes, _) => true,
+            _ => !self.folded.contains_key(input),
+        }
     }
 
     /// Whether something is done to `input` before the layers that read it, beyond rounding.
@@ -89,6 +98,9 @@ impl Run<'_> {
             name = format!("awq exponent {}", found.exponent);
         } else if searches {
             (transform, name) = self.options.preprocess.choose(input, &matrices, &transform, grid).map_err(layer_error)?;
+            if let Some(folded) = folded {
+                name = format!("{folded}, {name}");
+            }
         }
         if let Some(sparsity) = permutes {
             let statistics = transformed(&input.calibration, &transform, &first.name)?;
@@ -205,6 +217,13 @@ impl Run<'_> {
         self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
     }
 
+    /// The map of a layer's outputs; none where it is not asked for or all are alike.
+    fn output_map(&self, spec: &LinearSpec) -> Result<Option<OutputMap>> {
+        let Some(importance) = self.importance.get(&spec.name) else { return Ok(None) };
+        let interleaved = self.options.output_map == OutputMapping::Interleave;
+        OutputMap::new(importance, interleaved).map_err(|e| CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() })
+    }
+
     fn layers(&self, members: &[&LinearSpec], keys: &[blake3::Hash], ground: &Ground<'_>) -> Result<Vec<LayerReport>> {
         let mut reports = Vec::new();
         for (spec, key) in members.iter().zip(keys) {
@@ -258,13 +277,14 @@ impl Run<'_> {
         }
         let target = Matrix { k, n, data: aim.as_deref().unwrap_or(&mapped) };
         let wanted = self.wanted(spec)?;
+        let outputs = self.output_map(spec)?;
         let mut attempts = vec![(wanted, self.options.sparsity), (WeightForm::Integers(8), None)];
         attempts.dedup();
         let mut note = None::<String>;
         // What came before was for all layers of the block.
         self.on.map(|on| on.take_seconds());
         for (form, sparsity) in attempts {
-            let (encoded, notes) = match encode(self.options, self.on, form, sparsity, target, &statistics) {
+            let (encoded, notes) = match encode(self.options, self.on, form, sparsity, target, &statistics, outputs.as_ref()) {
                 Ok(encoded) => encoded,
                 Err(e @ QuantError::Device(_)) => return Err(CheckpointError::Layer { layer: spec.name.clone(), what: e.to_string() }),
                 Err(e) => {
@@ -287,6 +307,7 @@ impl Run<'_> {
             let weight_error = relative_square(&found, &mapped).sqrt();
             drop(found);
             let mut tensors = self.tensors(spec, &encoded, transform)?;
+            let output_map = encoded.output_map().map(|map| name_of(map).to_string());
             drop(encoded);
             let bits: usize = tensors.values().map(|t| 8 * t.ty().bytes().unwrap_or(0)).sum();
             if let Some(shift) = shift {
@@ -301,6 +322,7 @@ impl Run<'_> {
                 sparse: sparsity.is_some(),
                 bits_per_weight: bits as f64 / (k * n).max(1) as f64,
                 input_map: ground.map.clone(),
+                output_map,
                 weight_error,
                 output_error: error,
                 note: note.or(notes.fallback),
@@ -316,6 +338,7 @@ impl Run<'_> {
             sparse: false,
             bits_per_weight: 8.0 * tensor.ty().bytes().unwrap_or(0) as f64 / (k * n).max(1) as f64,
             input_map: "none".into(),
+            output_map: None,
             weight_error: 0.0,
             output_error: None,
             note: note.map(|n| format!("keeps its weights: {n}")),

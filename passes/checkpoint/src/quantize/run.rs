@@ -33,6 +33,8 @@ pub(super) struct Run<'a> {
     pub(super) original: FolderWeights<'a>,
     /// Inputs whose map went into the weights.
     pub(super) folded: &'a BTreeMap<&'static str, String>,
+    /// The importance of each layer's outputs, where they are to be mapped by it.
+    pub(super) importance: BTreeMap<String, Vec<f32>>,
     /// What the heavy steps run on, if not the processor.
     pub(super) on: Option<&'a dyn Accelerator>,
 }

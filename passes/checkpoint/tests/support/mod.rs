@@ -95,3 +95,75 @@ pub(crate) fn batch(lengths: &[usize]) -> icd_checkpoint::rows::Batch {
         .collect();
     icd_checkpoint::rows::Batch::new(sequences.iter().map(Vec::as_slice))
 }
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Random tensors: names, shapes, half the range, and its middle.
+fn random(parts: &[(String, &[usize], f32, f32)]) -> Tensors {
+    parts
+        .iter()
+        .map(|(name, shape, scale, shift)| {
+            let seed = name.bytes().fold(11, |h, b| h * 31 % 1_000_003 + u64::from(b));
+            let values = noise(shape.iter().product(), seed).into_iter().map(|v| v * scale + shift).collect();
+            (name.clone(), (shape.to_vec(), values))
+        })
+        .collect()
+}
+
+/// A folder with a small Mamba.
+pub(crate) fn mamba(path: &Path) {
+    let config = json!({
+        "model_type": "mamba", "hidden_size": 16, "intermediate_size": 24, "state_size": 5, "conv_kernel": 3, "time_step_rank": 2,
+        "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY, "layer_norm_epsilon": 1e-5, "use_conv_bias": true, "hidden_act": "silu",
+    });
+    let mut parts: Vec<(String, &[usize], f32, f32)> =
+        vec![("backbone.embeddings.weight".into(), &[VOCABULARY, 16], 1.0, 0.0), ("backbone.norm_f.weight".into(), &[16], 0.2, 1.0)];
+    for l in 0..LAYERS {
+        let name = |part: &str| format!("backbone.layers.{l}.{part}");
+        parts.extend([
+            (name("norm.weight"), &[16][..], 0.2, 1.0),
+            (name("mixer.in_proj.weight"), &[48, 16], 0.6, 0.0),
+            (name("mixer.conv1d.weight"), &[24, 1, 3], 0.6, 0.1),
+            (name("mixer.conv1d.bias"), &[24], 0.3, 0.0),
+            (name("mixer.x_proj.weight"), &[12, 24], 0.5, 0.0),
+            (name("mixer.dt_proj.weight"), &[24, 2], 0.8, 0.0),
+            (name("mixer.dt_proj.bias"), &[24], 0.5, -1.0),
+            (name("mixer.A_log"), &[24, 5], 0.8, 0.0),
+            (name("mixer.D"), &[24], 0.5, 1.0),
+            (name("mixer.out_proj.weight"), &[16, 24], 0.6, 0.0),
+        ]);
+    }
+    write_folder(path, &config, &random(&parts));
+}
+
+/// A folder with a small GPT-2.
+pub(crate) fn gpt2(path: &Path) {
+    let config = json!({
+        "model_type": "gpt2", "n_embd": 16, "n_head": 2, "n_inner": 40, "n_layer": LAYERS, "n_positions": 64, "vocab_size": VOCABULARY,
+        "activation_function": "gelu_new",
+    });
+    let mut parts: Vec<(String, &[usize], f32, f32)> = vec![
+        ("wte.weight".into(), &[VOCABULARY, 16], 1.0, 0.0),
+        ("wpe.weight".into(), &[64, 16], 0.3, 0.0),
+        ("ln_f.weight".into(), &[16], 0.2, 1.0),
+        ("ln_f.bias".into(), &[16], 0.2, 0.0),
+    ];
+    for l in 0..LAYERS {
+        let name = |part: &str| format!("h.{l}.{part}");
+        for norm in ["ln_1", "ln_2"] {
+            parts.push((name(&format!("{norm}.weight")), &[16], 0.2, 1.0));
+            parts.push((name(&format!("{norm}.bias")), &[16], 0.2, 0.0));
+        }
+        let layers: [(&str, &[usize], &[usize]); 4] = [
+            ("attn.c_attn", &[16, 48], &[48]),
+            ("attn.c_proj", &[16, 16], &[16]),
+            ("mlp.c_fc", &[16, 40], &[40]),
+            ("mlp.c_proj", &[40, 16], &[16]),
+        ];
+        for (layer, weight, bias) in layers {
+            parts.push((name(&format!("{layer}.weight")), weight, 0.6, 0.0));
+            parts.push((name(&format!("{layer}.bias")), bias, 0.2, 0.0));
+        }
+    }
+    write_folder(path, &config, &random(&parts));
+}

@@ -84,3 +84,34 @@ fn dead_channels_bad_options_and_threads() {
     };
     assert!((2..=4).all(|t| run(t) == run(1)));
 }
+
+#[test]
+fn mapped_outputs_cost_less_where_they_are_important() {
+    for (k, n, vptq) in [(48, 96, Vptq { sweeps: 2, ..Vptq::new(4, 64) }), (30, 50, Vptq::new(3, 32))] {
+        let (data, calibration) = case(k, n, 3);
+        let weight = Matrix { k, n, data: &data };
+        let importance: Vec<f32> = noise(n, 5).iter().map(|x| 6f32.powf(*x)).collect();
+        let h = calibration.hessian().unwrap();
+        let cost = |found: &[f32]| {
+            let mut sum = 0f64;
+            for j in 0..n {
+                let e: Vec<f64> = (0..k).map(|c| f64::from(found[c * n + j]) - f64::from(data[c * n + j])).collect();
+                let he = |c: usize| (0..k).map(|d| f64::from(h[c * k + d]) * e[d]).sum::<f64>();
+                sum += f64::from(importance[j]) * (0..k).map(|c| e[c] * he(c)).sum::<f64>();
+            }
+            sum
+        };
+        let map = |interleaved| OutputMap::new(&importance, interleaved).unwrap().unwrap();
+        let found = vptq.quantize_mapped(None, weight, &calibration, map(true)).unwrap();
+        let mapped = map(true).apply(weight, vptq.vector);
+        let mut by_hand = vptq.quantize(Matrix { data: &mapped, ..weight }, &calibration).unwrap().dequantize();
+        map(true).undo(&mut by_hand, vptq.vector);
+        assert_eq!(found.dequantize(), by_hand);
+        let plain = vptq.quantize(weight, &calibration).unwrap();
+        let scaled = vptq.quantize_mapped(None, weight, &calibration, map(false)).unwrap();
+        let costs = [&found, &scaled, &plain].map(|q| cost(&q.dequantize()));
+        assert!(costs[0] < 0.9 * costs[2] && costs[0] < 0.9 * costs[1], "interleaved, scaled, plain: {costs:?}");
+        assert!((found.bits_per_weight() - plain.bits_per_weight() - 4.0 / k as f64).abs() < 1e-9);
+        assert!(vptq.quantize_mapped(None, Matrix { n: n / 2, data: &data[..k * (n / 2)], ..weight }, &calibration, map(true)).is_err());
+    }
+}
