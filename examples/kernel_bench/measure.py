@@ -2,7 +2,7 @@
 """Checks and times every kernel folder under the given folders on one GPU; prints a table and writes JSON.
 
 Check: fresh random input, float64 reference on the GPU, output poisoned with NaN between canaries, relative error ||y - r|| / ||r||, at most 2e-3
-(8e-3 for bf16 output). Time: one CUDA graph over enough copies of the weights to exceed three times the L2, median of replays. cuBLAS (torch,
+(8e-3 for bf16 output); and no more after the timed launches. Time: one CUDA graph over enough copies of the weights to exceed three times the L2, median of replays. cuBLAS (torch,
 16-bit) is timed beside on the same matrices, rounded to 16 bits.
 
     python3 measure.py DIR... [--json out.json] [--rows 1,4,8] [--top 3] [--check-only] [--budget 300]
@@ -145,6 +145,15 @@ def main():
                     est = 2.0 * m * n * k / 4e8 + ws[0].numel() / 3e6 + 3
                     calls = max(len(ws), min(60, int(1500 / est)))
                     row["us"] = graph_us(lambda i: kernel(ws[i % len(ws)], x, y, bias, residual, not ar.no_overlap, scales), calls, 11)
+                    for whole in wholes:
+                        whole[CANARY:-CANARY] = float("nan")
+                    kernel(ws[0], x, y, bias, residual, scales=scales)
+                    torch.cuda.synchronize()
+                    again = ((torch.cat(y, 1).double() - r).norm() / r.norm()).item()
+                    if not again <= err * 1.001:
+                        row["ok"] = False
+                        bad += 1
+                        print("WRONG after many launches", kernel.name, "m", m, "err", again, flush=True)
                     if (m, n, k, weight, act) not in cublas:
                         dense = [first.clone() for _ in range(max(2, min(40, math.ceil(180e6 / (n * k * 2)))))]
                         xc = exact.to(first.dtype)

@@ -1,7 +1,7 @@
 //! GEMM by `wgmma` on Hopper for many rows: persistent pairs of blocks that share the rows of X.
 //!
 //! ```text
-//!                rows of X (64..256)
+//!                rows of X (16..256)
 //!               ┌─────────────────┐
 //! block 0 of    │ Yᵀ              │  64·blocks·groups columns, weights from registers
 //! the cluster   ├─────────────────┤

@@ -11,6 +11,9 @@
 //! The tiles left over come first and the whole rounds after them. A cluster has at most two parts: the end (or middle) of one tile and the beginning of
 //! the next. It does the former first, so that whoever begins a tile finds the other parts done when its own is. Sums are added in the order of `k`:
 //! the result does not depend on timing.
+//!
+//! A cluster waits only for clusters of higher numbers, which send what they wait for before they wait themselves: where fewer than all are resident, those
+//! that are make room for the next.
 
 use super::tile::{CLUSTER, Tile, clusters, grid};
 use crate::nvptx::{
