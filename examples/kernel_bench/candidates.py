@@ -58,8 +58,8 @@ if ar.table:
     entries = {(e["m"], e["n"], e["k"], e["act"], json.dumps(e["weight"])): e for e in table[0]["entries"]}
     for (n, k, m), p in points.items():
         key = (m, n, k, "f16", json.dumps(dict(kind="w4", symmetric=True, group=128)))
-        if key in entries:
-            found.setdefault(key, {}).update(p["us"])
+        if key in found:
+            found[key].update(p["us"])
     for key, times in (found | in_turns).items():
         m, n, k, act, weight = key
         if key in entries or act != "f16" or json.loads(weight)["kind"] == "dense":

@@ -11,7 +11,8 @@
 //! A block owns its columns for the whole of k, so there are no atomics, no fix-up and no workspace; the packed tiles depend on nothing else. Each
 //! activation fragment is used for all tiles of the warp. `griddepcontrol.wait` comes after the first ring-full of weights is under way.
 //! Activations come to registers straight from global memory, one chunk ahead, or by the ring with rows padded by 64 bytes (no bank
-//! conflicts, tested).
+//! conflicts, tested). The blocks of a cluster read the same activations, so each fetches some rows of a stage for all: beyond a few rows it is
+//! the way from the L2 to the multiprocessors that is full, as every block needs all of X.
 
 use crate::nvptx::{
     gemm::{ParamIndex, check_common, pack_format, params, symbol},
@@ -72,7 +73,7 @@ pub fn emit(problem: &GemmProblem, tile: &str) -> Result<KernelModule, KernelErr
     let entry = symbol(problem, NAME, &tile.name());
     let index = ParamIndex::new(problem);
     let ctx = Context::create();
-    let bounds = LaunchBounds { threads: tile.threads(), min_blocks: tile.min_blocks(&format, problem.arch), cluster: 1 };
+    let bounds = LaunchBounds { threads: tile.threads(), min_blocks: tile.min_blocks(&format, problem.arch), cluster: tile.cluster };
     let builder = KernelBuilder::new(&ctx, problem.arch, &entry, &index.types(), bounds)?;
     Generator::new(&builder, problem, format, tile, index).body();
     Ok(KernelModule {
@@ -81,7 +82,7 @@ pub fn emit(problem: &GemmProblem, tile: &str) -> Result<KernelModule, KernelErr
         grid: [tile.blocks, 1, 1],
         block: [tile.threads(), 1, 1],
         shared_bytes: tile.shared_bytes(&format),
-        cluster: 1,
+        cluster: tile.cluster,
         dependent: true,
         params: params(problem, format),
         ptx: builder.finish()?,
@@ -105,6 +106,8 @@ struct Generator<'k, 'c> {
     rows: Int<'c>,
     first_tile: Int<'c>,
     end_tile: Int<'c>,
+    /// Of the block in its cluster.
+    rank: Int<'c>,
 }
 
 /// A place in the ring that moves on.
@@ -138,6 +141,7 @@ impl<'k, 'c> Generator<'k, 'c> {
             index,
             first_tile: share(block),
             end_tile: share(k.add_c(block, 1)),
+            rank: if tile.cluster > 1 { k.cluster_rank() } else { k.int(0) },
         }
     }
 
@@ -151,13 +155,29 @@ impl<'k, 'c> Generator<'k, 'c> {
         k.when(k.equal_c(self.thread, 0), || {
             for s in 0..tile.stages {
                 k.mbarrier_init(k.add_c(self.full, 8 * s), 1);
-                k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers() / WARP);
+                k.mbarrier_init(k.add_c(self.empty, 8 * s), tile.consumers() / WARP * tile.cluster);
             }
             k.mbarrier_fence();
         });
         k.barrier();
+        if tile.is_cluster() {
+            k.cluster_arrive();
+        }
         k.launch_dependents();
         k.branch(k.equal_c(self.warp, tile.consumers() / WARP), || self.produce(), || self.consume());
+        if tile.is_cluster() {
+            k.cluster_arrive();
+            k.cluster_wait();
+        }
+    }
+
+    /// Rounds over `k`, the same in all blocks of a cluster: some may have none of the columns of the last.
+    fn rounds(&self) -> Int<'c> {
+        let (k, tile) = (self.k, self.tile);
+        match tile.is_cluster() {
+            true => k.int(tile.most_tiles(&self.format).div_ceil(tile.n_tiles)),
+            false => k.div_c(k.add_c(k.sub(self.end_tile, self.first_tile), tile.n_tiles - 1), tile.n_tiles),
+        }
     }
 
     fn cursor(&self, parity: u32) -> Cursor<'c> {
@@ -182,7 +202,9 @@ impl<'k, 'c> Generator<'k, 'c> {
 
     /// Tiles of 16 columns that the round starting at `tile0` has.
     fn count(&self, tile0: Int<'c>) -> Int<'c> {
-        self.k.min(self.k.sub(self.end_tile, tile0), self.k.int(self.tile.n_tiles))
+        let k = self.k;
+        let tile0 = if self.tile.is_cluster() { k.min(tile0, self.end_tile) } else { tile0 };
+        k.min(k.sub(self.end_tile, tile0), k.int(self.tile.n_tiles))
     }
 
     /// Packed tiles along `k` that step `step` has.
@@ -197,15 +219,16 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn produce(&self) {
         let (k, tile) = (self.k, self.tile);
         let steps = self.steps();
-        let owned = k.sub(self.end_tile, self.first_tile);
-        let rounds = k.div_c(k.add_c(owned, tile.n_tiles - 1), tile.n_tiles);
-        let total = k.mul_c(rounds, steps);
+        let total = k.mul_c(self.rounds(), steps);
         let early = k.min(total, k.int(tile.stages));
         let place = |i: Int<'c>| (k.add(self.first_tile, k.mul_c(k.div_c(i, steps), tile.n_tiles)), k.rem_c(i, steps));
         k.for_range(k.int(0), early, k.int(1), |i| {
             let (tile0, step) = place(i);
             self.copy_weights(i, tile0, step);
         });
+        if tile.is_cluster() {
+            k.cluster_wait();
+        }
         if tile.x_ring {
             k.dependency_wait();
             k.for_range(k.int(0), early, k.int(1), |i| self.copy_x(i, place(i).1));
@@ -248,15 +271,19 @@ impl<'k, 'c> Generator<'k, 'c> {
 
     fn copy_x(&self, slot: Int<'c>, step: Int<'c>) {
         let (k, tile) = (self.k, self.tile);
-        k.when(k.less(self.lane, self.rows), || {
-            let offset = k.add(
-                k.mul(k.to_long(self.lane), k.long(self.problem.k as u64 * 2)),
-                k.to_long(k.mul_c(step, tile.warps_k * X_CHUNK_BYTES)),
-            );
+        let row = k.add(k.mul_c(self.lane, tile.cluster), self.rank);
+        k.when(k.less(row, self.rows), || {
+            let offset =
+                k.add(k.mul(k.to_long(row), k.long(self.problem.k as u64 * 2)), k.to_long(k.mul_c(step, tile.warps_k * X_CHUNK_BYTES)));
             let start = k.add_c(self.stage_of(slot), tile.weight_bytes(&self.format));
-            let to = k.add(start, k.mul_c(self.lane, tile.x_pitch()));
+            let to = k.add(start, k.mul_c(row, tile.x_pitch()));
             let bytes = k.mul_c(self.chunks(step), X_CHUNK_BYTES);
-            k.bulk_copy_shared(to, k.add(self.x, offset), bytes, self.barrier_of(self.full, slot));
+            let (from, full) = (k.add(self.x, offset), self.barrier_of(self.full, slot));
+            if tile.is_cluster() {
+                k.bulk_copy_multicast(to, from, bytes, full, (1 << tile.cluster) - 1);
+            } else {
+                k.bulk_copy_shared(to, from, bytes, full);
+            }
         });
     }
 
@@ -264,10 +291,14 @@ impl<'k, 'c> Generator<'k, 'c> {
         let (k, tile) = (self.k, self.tile);
         let (warp_k, warp_n) = (k.rem_c(self.warp, tile.warps_k), k.div_c(self.warp, tile.warps_k));
         let steps = self.steps();
+        if tile.is_cluster() {
+            k.cluster_wait();
+        }
         k.dependency_wait();
         let cursor = self.cursor(0);
         let ahead = self.registers_ahead(warp_k);
-        k.for_range(self.first_tile, self.end_tile, k.int(tile.n_tiles), |tile0| {
+        let end = if tile.is_cluster() { k.add(self.first_tile, k.mul_c(self.rounds(), tile.n_tiles)) } else { self.end_tile };
+        k.for_range(self.first_tile, end, k.int(tile.n_tiles), |tile0| {
             let acc = k.float_vars((tile.n_tiles / tile.warps_n * tile.m_frags * 4) as usize);
             k.for_range(k.int(0), k.int(steps), k.int(1), |step| {
                 let x = self.take_registers(&ahead, step, warp_k);
@@ -276,11 +307,22 @@ impl<'k, 'c> Generator<'k, 'c> {
                 let has_chunk = k.less(warp_k, self.chunks(step));
                 k.when(has_chunk, || self.multiply(self.stage_of(slot), warp_n, warp_k, &x, &acc));
                 k.warp_sync();
-                k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive(self.barrier_of(self.empty, slot)));
+                self.release(slot);
                 self.advance(&cursor);
             });
             self.finish(tile0, warp_n, warp_k, &acc);
         });
+    }
+
+    /// This warp is done with a stage, and says so to every block that fills it.
+    fn release(&self, slot: Int<'c>) {
+        let (k, tile) = (self.k, self.tile);
+        let empty = self.barrier_of(self.empty, slot);
+        if tile.is_cluster() {
+            k.when(k.less_c(self.lane, tile.cluster), || k.mbarrier_arrive_in_cluster(k.map_shared(empty, self.lane)));
+        } else {
+            k.when(k.equal_c(self.lane, 0), || k.mbarrier_arrive(empty));
+        }
     }
 
     /// Registers that hold the activations of the next step.

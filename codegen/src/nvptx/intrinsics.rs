@@ -223,6 +223,14 @@ impl<'c> KernelBuilder<'c> {
         self.asm(&[], text, &[shared.into(), global.into(), bytes.into(), mbarrier.into()]);
     }
 
+    /// As [`KernelBuilder::bulk_copy_shared`], to the same shared address of every block of the cluster in `blocks` (a bit each), reported to the
+    /// `mbarrier` at the same address there.
+    pub fn bulk_copy_multicast(&self, shared: Int<'c>, global: Int<'c>, bytes: Int<'c>, mbarrier: Int<'c>, blocks: u16) {
+        let text = "{.reg .b16 m; mov.b16 m, BLOCKS; cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [$0], [$1], $2, [$3], m;}"
+            .replace("BLOCKS", &blocks.to_string());
+        self.asm(&[], &text, &[shared.into(), global.into(), bytes.into(), mbarrier.into()]);
+    }
+
     /// Starts a copy of one box of a two-dimensional tensor map, whose first element is (`row`, `column`), to the same shared address of every
     /// block of the cluster in `blocks` (a bit each), reported to the `mbarrier` at the same address there. Elements outside are zero.
     pub fn tensor_copy_multicast(&self, shared: Int<'c>, map: Int<'c>, column: Int<'c>, row: Int<'c>, mbarrier: Int<'c>, blocks: u16) {
