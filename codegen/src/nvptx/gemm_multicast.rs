@@ -14,13 +14,13 @@
 //!
 //! Every byte of X crosses from the L2 once for two multiprocessors, and no thread computes its addresses: beyond a few hundred rows the energy
 //! that data takes to arrive is what limits the clock. A cluster goes through its output tiles one after the other; the ring runs on across them,
-//! so the next tile's data arrive while this one is written. Tiles go in bands of a few row tiles ([`raster`](tile::raster)), so that what is in flight at
+//! so the next tile's data arrive while this one is written. Tiles go in bands of a few row tiles (`raster`), so that what is in flight at
 //! once is few rows of X and few columns of W.
 //!
 //! The output leaves warpgroup by warpgroup ([`gemm_transposed`]), or, where it needs a residual, a gate or 32-bit rows, warp by warp through
 //! `PIECE_ROWS` rows of sums in shared memory.
 //!
-//! Where the tiles do not fill the last round, a streamed kernel shares out the chunks of the tiles left over evenly instead ([`stream`]): a cluster that
+//! Where the tiles do not fill the last round, a streamed kernel shares out the chunks of the tiles left over evenly instead (`stream.rs`): a cluster that
 //! does not begin a tile leaves its sums in a workspace, warp by warp behind a flag, and the cluster that begins it adds them up in order.
 
 use crate::nvptx::{
