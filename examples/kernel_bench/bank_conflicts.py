@@ -7,13 +7,13 @@
 is all that they took. Bulk copies and matrix instructions that read shared memory through descriptors do not go through that unit.
 """
 import argparse
-import csv
-import io
 import json
 import os
 import subprocess
 import sys
 import time
+
+from ncu import counted
 
 METRIC = "l1tex__data_bank_conflicts_pipe_lsu_mem_shared"
 FIGURES = {"conflicts": f"{METRIC}.sum", "conflicts_of_loads": f"{METRIC}_op_ld.sum", "conflicts_of_stores": f"{METRIC}_op_st.sum",
@@ -43,20 +43,12 @@ def main():
         return launch(ar.dirs)
     folders = sorted(os.path.join(d, f) for d in ar.dirs for f in os.listdir(d) if os.path.exists(os.path.join(d, f, "kernel.json")))
     infos = {info["entry"]: info for info in (json.load(open(os.path.join(f, "kernel.json"))) for f in folders)}
-    command = ["ncu", "--csv", "--metrics", ",".join(FIGURES.values()), "--kernel-name", "regex:^w(4|8|16)a?", sys.executable, os.path.abspath(__file__), "--launch"]
-    done = subprocess.run(command + folders, capture_output=True, text=True)
-    start = done.stdout.find('"ID"')
-    if start < 0:
-        sys.exit(done.stdout + done.stderr)
-    found = {}
-    for row in csv.DictReader(io.StringIO(done.stdout[start:])):
-        figure = next((k for k, v in FIGURES.items() if v == row["Metric Name"]), None)
-        if figure:
-            found.setdefault(row["Kernel Name"].split("(")[0], {})[figure] = float(row["Metric Value"].replace(",", ""))
+    launched = counted(FIGURES, "^w(4|8|16)a?", [sys.executable, os.path.abspath(__file__), "--launch", *folders])
+    found = dict(launched)
     results = []
     for entry, info in sorted(infos.items()):
         if entry not in found:
-            sys.exit(f"ncu saw no launch of {entry}\n{done.stderr}")
+            sys.exit(f"ncu saw no launch of {entry}")
         results.append(dict(entry=entry, family=info.get("family", entry.split("_")[1]), problem=info["problem"], **found[entry]))
         print(f"{entry}: {found[entry]}")
     if ar.json:

@@ -8,15 +8,14 @@ Every kernel is checked first (measure.py does it thoroughly): one product of ra
 a CUDA graph's launches, which walk through copies of the weights; the first quarter of the rounds warms the device up.
 """
 import argparse
-import csv
-import io
 import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
+
+from ncu import counted
 
 COUNTERS = {"dram_read_bytes": "dram__bytes_read.sum", "l2_hit_percent": "lts__t_sector_hit_rate.pct"}
 LAUNCHES_US = 8000
@@ -107,20 +106,6 @@ def launch(folders):
         torch.cuda.synchronize()
 
 
-def count(folders):
-    command = ["ncu", "--csv", "--metrics", ",".join(COUNTERS.values()), "--kernel-name", "regex:^w(3|4|8|16)(a|b)", sys.executable, os.path.abspath(__file__), "--launch"]
-    done = subprocess.run(command + folders, capture_output=True, text=True)
-    start = done.stdout.find('"ID"')
-    if start < 0:
-        sys.exit(done.stdout + done.stderr)
-    found = {}
-    for row in csv.DictReader(io.StringIO(done.stdout[start:])):
-        figure = next((k for k, v in COUNTERS.items() if v == row["Metric Name"]), None)
-        if figure:
-            found.setdefault(int(row["ID"]), {})[figure] = float(row["Metric Value"].replace(",", ""))
-    return [found[i] for i in sorted(found)]
-
-
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("dirs", nargs="+"); ap.add_argument("--json"); ap.add_argument("--rounds", type=int, default=16)
@@ -132,7 +117,8 @@ def main():
     folders = folders_in(ar.dirs)
     results = measure(folders, ar.rounds)
     if ar.counters:
-        of_folder = dict(zip((os.path.basename(f) for f in folders), count(folders)))
+        launched = counted(COUNTERS, "^w(3|4|8|16)(a|b)", [sys.executable, os.path.abspath(__file__), "--launch", *folders])
+        of_folder = {os.path.basename(f): figures for f, (_, figures) in zip(folders, launched, strict=True)}
         for r in results:
             r.update(of_folder[r["folder"]])
     for r in results:
