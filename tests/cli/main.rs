@@ -5,6 +5,7 @@ mod determinism;
 mod end_to_end;
 mod hostile_programs;
 mod hostile_weights;
+mod kernel;
 mod pack;
 mod permute;
 mod programs;
