@@ -27,7 +27,7 @@ use crate::nvptx::{
     gemm::{ParamIndex, check_common, check_eight_bits, pack_format, params, symbol},
     gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
     gemm_transposed::{self, TransposedStore},
-    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STRIPS_A_BLOCK, WARP, WarpgroupProduct},
+    gemm_warpgroup::{ROW_BYTES, Ring, STRIPS_A_BLOCK, WARP, WarpgroupProduct},
     kernel_module::{KernelError, KernelModule, Param, Unsupported},
     ptx_builder::{Float, Int, KernelBuilder, LaunchBounds, Ty, Var},
 };
@@ -409,18 +409,14 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn write_rows(&self, place: &Place<'c>, acc: &[Var<'c>], scales: &[Option<[Float<'c>; 2]>]) {
         let (k, tile) = (self.k, self.tile);
         let store = TransposedStore::new(k, self.problem, k.add_c(self.shared, tile.sums_at(&self.format)));
-        let group = store.group;
-        let first = k.mul_c(k.add(place.first_strip, k.mul_c(group, tile.blocks * STRIPS_A_BLOCK)), TILE_N as u32);
         k.dependency_wait();
-        for ((b, block), scales) in acc.chunks_exact((tile.rows / 2) as usize).enumerate().zip(scales) {
-            let corner = Corner {
-                rows: k.param_int(self.index.rows),
-                row0: place.row0,
-                col0: k.add_c(first, BLOCK_COLS * b as u32),
-                col_end: k.int(self.problem.n as u32),
-            };
-            store.write(&Destination::new(k, &self.index, corner), tile.rows, block, *scales);
-        }
+        let corner = Corner {
+            rows: k.param_int(self.index.rows),
+            row0: place.row0,
+            col0: k.mul_c(place.first_strip, TILE_N as u32),
+            col_end: k.int(self.problem.n as u32),
+        };
+        store.write_blocks(&self.index, corner, tile.rows, acc, scales);
     }
 
     /// Writes a warp's columns of the tile, a few rows at a time, with the scales of each block's columns if any are left to apply.

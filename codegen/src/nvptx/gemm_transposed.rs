@@ -7,7 +7,8 @@
 //! ```
 
 use crate::nvptx::{
-    gemm_epilogue::{Destination, activate, load_vector, output_of, vector},
+    gemm::ParamIndex,
+    gemm_epilogue::{Corner, Destination, activate, load_vector, output_of, vector},
     gemm_warpgroup::{BLOCK_COLS, WARPGROUP},
     ptx_builder::{Float, Int, KernelBuilder, Var},
 };
@@ -35,7 +36,7 @@ pub struct TransposedStore<'k, 'c> {
     k: &'k KernelBuilder<'c>,
     problem: &'k GemmProblem,
     /// Number of the warpgroup in its block.
-    pub group: Int<'c>,
+    group: Int<'c>,
     /// Thread index within the warpgroup.
     thread: Int<'c>,
     shared: Int<'c>,
@@ -56,8 +57,26 @@ impl<'k, 'c> TransposedStore<'k, 'c> {
         Self { k, problem, group, thread: k.and_c(thread, WARPGROUP - 1), shared }
     }
 
+    /// Writes the sums of a tile of `rows` rows (a multiple of 16): the warpgroup's blocks of 64 columns, behind those of the warpgroups before it from the corner
+    /// on, each with the scales of its columns if any are left to apply.
+    pub(crate) fn write_blocks(
+        &self,
+        index: &ParamIndex,
+        corner: Corner<'c>,
+        rows: u32,
+        sums: &[Var<'c>],
+        scales: &[Option<[Float<'c>; 2]>],
+    ) {
+        let k = self.k;
+        let first = k.add(corner.col0, k.mul_c(self.group, BLOCK_COLS * scales.len() as u32));
+        for ((b, block), scales) in sums.chunks_exact((rows / 2) as usize).enumerate().zip(scales) {
+            let corner = Corner { col0: k.add_c(first, BLOCK_COLS * b as u32), ..corner };
+            self.write(&Destination::new(k, index, corner), rows, block, *scales);
+        }
+    }
+
     /// Writes the sums of a block of 64 columns, `rows` of them (a multiple of 16) from the corner of `to` on, with the scales of the columns if any.
-    pub fn write(&self, to: &Destination<'c>, rows: u32, sums: &[Var<'c>], scales: Option<[Float<'c>; 2]>) {
+    fn write(&self, to: &Destination<'c>, rows: u32, sums: &[Var<'c>], scales: Option<[Float<'c>; 2]>) {
         let k = self.k;
         let columns = self.columns(to, scales);
         for first in (0..rows).step_by(ROWS as usize) {

@@ -336,19 +336,15 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn write_rows(&self, acc: &[Var<'c>]) {
         let (k, tile) = (self.k, self.tile);
         let store = TransposedStore::new(k, self.problem, self.shared);
-        let group = store.group;
-        let first = k.mul_c(k.add(self.first_strip, k.mul_c(group, tile.blocks * STRIPS_A_BLOCK)), TILE_N as u32);
         k.named_barrier(GROUPS_BARRIER, tile.consumers());
         k.dependency_wait();
-        for (b, block) in acc.chunks_exact((tile.rows / 2) as usize).enumerate() {
-            let corner = Corner {
-                rows: k.min(self.rows, k.add_c(self.row0, tile.rows)),
-                row0: self.row0,
-                col0: k.add_c(first, BLOCK_COLS * b as u32),
-                col_end: k.int(self.problem.n as u32),
-            };
-            store.write(&Destination::new(k, &self.index, corner), tile.rows, block, None);
-        }
+        let corner = Corner {
+            rows: k.min(self.rows, k.add_c(self.row0, tile.rows)),
+            row0: self.row0,
+            col0: k.mul_c(self.first_strip, TILE_N as u32),
+            col_end: k.int(self.problem.n as u32),
+        };
+        store.write_blocks(&self.index, corner, tile.rows, acc, &vec![None; tile.blocks as usize]);
     }
 
     /// Sends the sums of other blocks' rows to them; addresses of this block's rows, own sums first, once all have arrived.
