@@ -4,25 +4,23 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use icd_core::graph::Module;
 use icd_passes::egraph::SATURATE_AND_EXTRACT;
 use serde_json::json;
 use std::time::Instant;
 use support::{encoder, llama, mamba, run_passes};
 
 /// Runs a measurement takes the fastest of.
-const RUNS: usize = 5;
+const RUNS: usize = 20;
 
 fn main() {
-    let models = [
-        ("llama block, 1 layer", llama(1, 8, 2, 8, 1)),
-        ("llama block, 80 layers", llama(1, 8, 2, 8, 80)),
-        ("mamba block, 1 layer", mamba(1, 4, 8, 4, 1)),
-        ("mamba block, 64 layers", mamba(1, 4, 8, 4, 64)),
-        ("bert layer, 1 layer", encoder(1, 1, 8, 2, 8, 1, false)),
-        ("bert layer, 12 layers", encoder(1, 1, 8, 2, 8, 12, false)),
+    let models: [(&str, usize, &dyn Fn(usize) -> Module); 3] = [
+        ("llama block", 80, &|layers| llama(1, 8, 2, 8, layers)),
+        ("mamba block", 64, &|layers| mamba(1, 4, 8, 4, layers)),
+        ("bert layer", 12, &|layers| encoder(1, 1, 8, 2, 8, layers, false)),
     ];
-    let mut rows = Vec::new();
-    for (name, mut module) in models {
+    let (mut rows, mut one_layer) = (Vec::new(), f64::NAN);
+    for (model, layers, mut module) in models.iter().flat_map(|&(name, deep, build)| [1, deep].map(|n| (name, n, build(n)))) {
         run_passes(&mut module, &[("icd-simplify", "")]);
         let (mut seconds, mut search) = (f64::INFINITY, f64::INFINITY);
         let mut pieces = json!(null);
@@ -34,7 +32,10 @@ fn main() {
             search = search.min(cx.clocks[SATURATE_AND_EXTRACT].as_secs_f64());
             pieces = json!(cx.stats.last().map(|s| &s.tables["functions"]));
         }
-        rows.push(json!({ "model": name, "operations": module.funcs[0].body.ops.len(), "seconds": seconds, "seconds_saturate_and_extract": search, "pieces": pieces }));
+        if layers == 1 {
+            one_layer = search;
+        }
+        rows.push(json!({ "model": model, "layers": layers, "times_one_layer": search / one_layer, "operations": module.funcs[0].body.ops.len(), "seconds": seconds, "seconds_saturate_and_extract": search, "pieces": pieces }));
     }
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = info.lines().find_map(|l| l.strip_prefix("model name")).map(|l| l.trim_start_matches(['\t', ':', ' ']).to_string());

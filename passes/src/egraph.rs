@@ -36,7 +36,6 @@ use icd_core::{
     cost::Machine,
     graph::{Func, Module, Region, ValueId, remove_dead},
 };
-use roll::Body;
 pub(crate) use rules::Soundness;
 pub use rules::rules_markdown;
 use rules::{FAMILIES, Limits, Rule};
@@ -93,8 +92,7 @@ impl Pass for Egraph {
 impl Egraph {
     /// Rewrites a function piece by piece: repeated layers once for all their copies.
     fn function(&self, func: &mut Func, rules: &[&Rule], cx: &mut PassContext) {
-        let body = Body::new(&func.body);
-        let pieces = roll::pieces(func, &body);
+        let (body, pieces) = roll::roll(func);
         if let [(piece, None)] = pieces.as_slice() {
             let region = func.body.clone();
             if let Some(written) = self.rewrite(func, &region, piece.count, rules, cx) {

@@ -31,7 +31,9 @@ fn deep_models_are_rolled_and_keep_their_meaning() {
                 let mut after = before.clone();
                 let found = pieces(&mut after, options);
                 let rolled = found.iter().map(|p| p.0).max();
-                assert!(rolled >= Some(layers as u64 - 1), "{name}, {layers} layers: {found:?}");
+                // With two layers, a first one that makes what both share is like no other.
+                let least = if layers == 2 { 1 } else { layers };
+                assert!(rolled >= Some(least as u64), "{name}, {layers} layers: {found:?}");
                 for seed in 0..2 {
                     let inputs = arguments(&module, seed);
                     let d = difference(&evaluate(&after, &inputs), &evaluate(&module, &inputs));
@@ -62,9 +64,13 @@ fn the_e_graph_does_not_grow_with_depth() {
         run_passes(&mut module, &[("icd-simplify", "")]);
         pieces(&mut module, "").iter().map(|p| p.1).sum::<u64>()
     };
-    for (shallow, deep) in [(llama(5, 4, 2, 4, 2), llama(5, 4, 2, 4, 80)), (mamba(6, 3, 6, 2, 2), mamba(6, 3, 6, 2, 64))] {
+    for (shallow, deep) in [
+        (llama(5, 4, 2, 4, 1), llama(5, 4, 2, 4, 80)),
+        (mamba(6, 3, 6, 2, 1), mamba(6, 3, 6, 2, 64)),
+        (encoder(3, 2, 5, 2, 4, 1, false), encoder(3, 2, 5, 2, 4, 12, false)),
+    ] {
         let (shallow, deep) = (total(shallow), total(deep));
-        assert!(deep <= shallow + shallow / 2, "{deep} nodes for the deep model, {shallow} for two layers");
+        assert!(deep <= shallow + shallow / 2, "{deep} nodes for the deep model, {shallow} for one layer");
     }
 }
 

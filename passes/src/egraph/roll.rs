@@ -6,7 +6,8 @@
 //!
 //! Two copies are alike when their operations, types and connections agree. They may differ in the constants that they read (their weights), but not
 //! in constants that are the same number everywhere: those are what rules look at. A copy reads its own values, those of the copy before it, values
-//! from before the run that all copies read, and constants. Cost: finding the period is quadratic in the number of operations, with a small constant
+//! from before the run that all copies read, and constants. A value that all layers share is often made inside the first one, which then is like no other;
+//! such values are made before all layers if that brings the first one into the run. Cost: finding the period is quadratic in the number of operations, with a small constant
 //! (one comparison of numbers each); the rest is linear.
 
 use super::region::{captured, copy_region, is_modelled, rename};
@@ -50,7 +51,10 @@ impl Body {
     pub(crate) fn new(region: &Region) -> Self {
         let (constants, steps): (Vec<Op>, Vec<Op>) =
             region.ops.iter().cloned().partition(|op| matches!(op.kind, OpKind::Constant(_)) && op.attrs == 0);
-        let constants = constants.into_iter().map(|op| (op.result(), op)).collect();
+        Self::of(constants.into_iter().map(|op| (op.result(), op)).collect(), steps, region.results.clone())
+    }
+
+    fn of(constants: BTreeMap<ValueId, Op>, steps: Vec<Op>, results: Vec<ValueId>) -> Self {
         let (mut readers, mut maker): (BTreeMap<ValueId, Vec<usize>>, BTreeMap<_, _>) = Default::default();
         for (at, op) in steps.iter().enumerate() {
             read(op).into_iter().for_each(|v| readers.entry(v).or_default().push(at));
@@ -58,8 +62,26 @@ impl Body {
                 maker.insert(r, (at, n));
             });
         }
-        region.results.iter().for_each(|&v| readers.entry(v).or_default().push(steps.len()));
-        Body { steps, constants, results: region.results.clone(), readers, maker }
+        results.iter().for_each(|&v| readers.entry(v).or_default().push(steps.len()));
+        Body { steps, constants, results, readers, maker }
+    }
+
+    /// The body with some steps moved to the front, and what those read with them; `None` if they are there already or one of them may not move.
+    fn with_first(&self, func: &Func, wanted: impl IntoIterator<Item = usize>) -> Option<Self> {
+        let mut open: Vec<usize> = wanted.into_iter().collect();
+        let mut first: BTreeSet<usize> = BTreeSet::new();
+        while let Some(at) = open.pop() {
+            let step = self.steps.get(at)?;
+            is_modelled(func, step)?;
+            if first.insert(at) {
+                open.extend(read(step).iter().filter_map(|v| self.maker.get(v)).map(|&(at, _)| at));
+            }
+        }
+        if first.iter().enumerate().all(|(n, &at)| n == at) {
+            return None;
+        }
+        let (front, rest): (Vec<_>, Vec<_>) = self.steps.iter().cloned().enumerate().partition(|(at, _)| first.contains(at));
+        Some(Self::of(self.constants.clone(), front.into_iter().chain(rest).map(|(_, op)| op).collect(), self.results.clone()))
     }
 
     /// The constants that some steps read, each once, in order of first use.
@@ -100,8 +122,29 @@ pub(crate) struct Likeness {
     pub(crate) constants: HashMap<String, Vec<Literal>>,
 }
 
+/// A body and its pieces.
+pub(crate) type Rolled = (Body, Vec<(Piece, Option<Likeness>)>);
+
+/// The body of a function cut into pieces, what all layers share made first if the pieces get smaller by it.
+pub(crate) fn roll(func: &Func) -> Rolled {
+    let body = Body::new(&func.body);
+    let cut = pieces(func, &body);
+    let shared = cut.iter().filter(|(_, likeness)| likeness.is_some()).flat_map(|(piece, _)| {
+        let reads = body.steps[piece.copy(1)].iter().flat_map(read);
+        reads.filter_map(|v| body.maker.get(&v)).map(|&(at, _)| at).filter(|&at| at < piece.start)
+    });
+    let size = |pieces: &[(Piece, Option<Likeness>)]| pieces.iter().map(|(piece, _)| piece.period).sum::<usize>();
+    if let Some(reordered) = body.with_first(func, shared) {
+        let smaller = pieces(func, &reordered);
+        if size(&smaller) < size(&cut) {
+            return (reordered, smaller);
+        }
+    }
+    (body, cut)
+}
+
 /// Cuts the body into pieces: the run of alike layers that saves most, then what lies before and after it likewise.
-pub(crate) fn pieces(func: &Func, body: &Body) -> Vec<(Piece, Option<Likeness>)> {
+fn pieces(func: &Func, body: &Body) -> Vec<(Piece, Option<Likeness>)> {
     let mut index: HashMap<String, u32> = HashMap::new();
     let signatures: Vec<u32> = body
         .steps
