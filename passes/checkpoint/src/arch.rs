@@ -145,58 +145,6 @@ pub(crate) fn activation(config: &Config, field: &str, default: &str) -> Result<
     Activation::by_name(name).ok_or_else(|| config.wrong(field, &format!("is '{name}', which is not supported")))
 }
 
-/// Rows `ids` of the embedding matrix `name` of shape `[vocabulary, width]`.
-pub(crate) fn gather(folder: &ModelFolder, name: &str, shape: [usize; 2], ids: impl Iterator<Item = usize>) -> Result<Rows> {
-    let literal = folder.tensor(name)?;
-    let found = literal.ty().shape().unwrap_or_default();
-    if found != shape {
-        return Err(folder.wrong(name, format!("has shape {found:?}; config.json asks for {shape:?}")));
-    }
-    let bytes = literal.to_row_reader().ok_or_else(|| folder.wrong(name, format!("is of {}, not of floats", literal.ty().dtype)))?;
-    let mut out = Rows { width: shape[1], data: Vec::new() };
-    for id in ids {
-        if id >= shape[0] {
-            return Err(
-                folder.wrong(name, format!("has {} rows; token {id} needs more: tokenizer and model do not belong together", shape[0]))
-            );
-        }
-        bytes.read(id, shape[1], &mut out.data);
-    }
-    Ok(out)
-}
-
 pub(crate) fn add(x: &mut Rows, y: &Rows) {
     x.data.iter_mut().zip(&y.data).for_each(|(x, y)| *x += y);
-}
-
-trait RowReader {
-    fn to_row_reader(&self) -> Option<FloatRows<'_>>;
-}
-
-/// Rows of a mapped matrix of floats, widened as they are read.
-struct FloatRows<'a> {
-    bytes: &'a [u8],
-    dtype: icd_core::DType,
-}
-
-impl RowReader for icd_core::Literal {
-    fn to_row_reader(&self) -> Option<FloatRows<'_>> {
-        use icd_core::DType;
-        let dtype = self.ty().dtype;
-        (matches!(dtype, DType::F16 | DType::BF16 | DType::F32) && !self.is_splat())
-            .then(|| FloatRows { bytes: self.stored_bytes(), dtype })
-    }
-}
-
-impl FloatRows<'_> {
-    fn read(&self, row: usize, width: usize, out: &mut Vec<f32>) {
-        use icd_core::DType;
-        let size = self.dtype.bytes();
-        let bytes = &self.bytes[row * width * size..][..width * size];
-        match self.dtype {
-            DType::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
-            DType::BF16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
-            _ => out.extend(bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
-        }
-    }
 }

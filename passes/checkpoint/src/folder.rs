@@ -2,46 +2,24 @@
 //!
 //! Opening reads the headers only. Tensors are read from a fresh memory map each time, so that the pages of what has been used are given back.
 
+mod derived;
+
+pub use derived::Derived;
+
+pub(crate) use derived::BLOCK_BYTES;
+
 use crate::config::Config;
 use crate::error::{CheckpointError, Result};
-use crate::layout;
+use crate::rows::Rows;
 use icd_core::weights::WeightFile;
 use icd_core::{DType, Literal, TensorType};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-
-/// A tensor that is computed from those of a folder whenever it is read.
-#[derive(Clone)]
-pub struct Derived {
-    shape: Vec<usize>,
-    dtype: DType,
-    make: Arc<dyn Fn(&ModelFolder) -> Result<Vec<f32>> + Send + Sync>,
-}
-
-impl Derived {
-    /// A tensor of f32.
-    pub fn new(shape: Vec<usize>, make: impl Fn(&ModelFolder) -> Result<Vec<f32>> + Send + Sync + 'static) -> Self {
-        Derived { shape, dtype: DType::F32, make: Arc::new(make) }
-    }
-
-    /// The tensor in the type `dtype`, where that is a 16-bit float.
-    pub fn rounded(mut self, dtype: DType) -> Self {
-        if matches!(dtype, DType::F16 | DType::BF16) {
-            self.dtype = dtype;
-        }
-        self
-    }
-}
-
-impl std::fmt::Debug for Derived {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Derived").field("shape", &self.shape).field("dtype", &self.dtype).finish_non_exhaustive()
-    }
-}
 
 /// An open model folder.
 #[derive(Clone, Debug)]
@@ -100,8 +78,7 @@ impl ModelFolder {
     pub fn with(&self, derived: BTreeMap<String, Derived>, fields: Vec<(&str, serde_json::Value)>) -> Self {
         let mut out = self.clone();
         for (name, tensor) in &derived {
-            let ty = TensorType::new(tensor.dtype, tensor.shape.iter().copied());
-            out.tensors.insert(name.clone(), Stored { shard: usize::MAX, ty });
+            out.tensors.insert(name.clone(), Stored { shard: usize::MAX, ty: tensor.ty() });
         }
         out.config = fields.into_iter().fold(out.config, |config, (name, value)| config.with(name, value));
         out.derived = derived;
@@ -151,10 +128,7 @@ impl ModelFolder {
     pub fn tensor(&self, name: &str) -> Result<Literal> {
         if let Some(base) = &self.base {
             let Some(derived) = self.derived.get(name) else { return base.tensor(name) };
-            let values = (derived.make)(base)?;
-            let mut out = BTreeMap::new();
-            layout::put_as(&mut out, name.into(), derived.dtype, &derived.shape, &values)?;
-            return out.remove(name).ok_or_else(|| self.wrong(name, "is missing"));
+            return derived.literal(base)?.ok_or_else(|| self.wrong(name, "is computed with another shape than it was announced with"));
         }
         let stored = self.tensors.get(name).ok_or_else(|| self.wrong(name, "is missing"))?;
         let file = self.shards.get(stored.shard).ok_or_else(|| self.wrong(name, "is missing"))?;
@@ -174,6 +148,39 @@ impl ModelFolder {
         literal.to_f32().ok_or_else(|| self.wrong(name, format!("is of {}, not of floats", literal.ty().dtype)))
     }
 
+    /// Rows `ids` of a floating-point matrix of the given shape, widened to f32. Of a mapped or computed matrix no more is read or computed.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::floats`], and a row that the matrix does not have.
+    pub fn rows(&self, name: &str, shape: [usize; 2], ids: &[usize]) -> Result<Rows> {
+        let [count, width] = shape;
+        let found = self.tensor_type(name).and_then(TensorType::shape).unwrap_or_default();
+        if found != shape {
+            return Err(self.wrong(name, format!("has shape {found:?}; config.json asks for {shape:?}")));
+        }
+        if let Some(id) = ids.iter().find(|id| **id >= count) {
+            let what = format!("has {count} rows; token {id} needs more: tokenizer and model do not belong together");
+            return Err(self.wrong(name, what));
+        }
+        if let Some(base) = &self.base {
+            match self.derived.get(name) {
+                None => return base.rows(name, shape, ids),
+                Some(derived) => {
+                    if let Some(data) = derived.rows(base, ids)? {
+                        return Ok(Rows { width, data });
+                    }
+                }
+            }
+        }
+        let literal = self.tensor(name)?;
+        let mut out = Rows { width, data: Vec::with_capacity(ids.len() * width) };
+        for id in ids {
+            widen(&literal, id * width..(id + 1) * width, &mut out.data)
+                .ok_or_else(|| self.wrong(name, format!("is of {}, not of floats", literal.ty().dtype)))?;
+        }
+        Ok(out)
+    }
+
     /// The first of `prefixes` under which the tensor `name` is found.
     ///
     /// # Errors
@@ -186,6 +193,19 @@ impl ModelFolder {
             .copied()
             .ok_or_else(|| self.wrong(name, format!("is missing (looked for it with the prefixes {prefixes:?})")))
     }
+}
+
+/// Adds elements of a stored tensor of floats to `out`.
+fn widen(literal: &Literal, elements: Range<usize>, out: &mut Vec<f32>) -> Option<()> {
+    let dtype = literal.ty().dtype;
+    let bytes = literal.stored_bytes().get(elements.start * dtype.bytes()..elements.end * dtype.bytes())?;
+    match dtype {
+        DType::F32 => out.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+        DType::BF16 => out.extend(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
+        DType::F16 => out.extend(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
+        _ => return None,
+    }
+    Some(())
 }
 
 /// Shard files in order of name, and the shard of each tensor.

@@ -47,6 +47,11 @@ impl Batch {
         batch
     }
 
+    /// The tokens as rows of an embedding matrix.
+    pub fn ids(&self) -> Vec<usize> {
+        self.tokens.iter().map(|t| *t as usize).collect()
+    }
+
     /// Ranges of rows, one a sequence.
     pub fn sequences(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         self.starts.windows(2).filter_map(|w| w.first().copied().zip(w.last().copied())).map(|(a, b)| a..b)

@@ -4,7 +4,7 @@ mod support;
 
 use icd_checkpoint::Result;
 use icd_checkpoint::arch::{LinearSpec, Weights, architecture};
-use icd_checkpoint::fold::{Precision, Producer, align, rotate, smooth};
+use icd_checkpoint::fold::{Orthogonal, Precision, Producer, align, rotate, smooth};
 use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::ops::matmul::{Order, linear};
 use icd_checkpoint::rows::{Batch, Rows};
@@ -96,6 +96,44 @@ fn check(path: &Path, batch: &Batch, expected: &[&str]) {
     assert!(error < 1e-5, "{}: both maps change the output by {error}", path.display());
     factors.values_mut().for_each(|f: &mut Vec<f32>| f.truncate(1));
     assert!(smooth(&folder, arch.as_ref(), factors).is_err());
+}
+
+/// Embeddings and head of a turned model, row by row and whole, against what the whole matrices turned at once are.
+#[test]
+fn embeddings_are_turned_alike_in_rows_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(dir.path());
+    let folder = ModelFolder::open(dir.path()).unwrap();
+    let arch = architecture(&folder).unwrap();
+    let ((embeddings, count), width) = (arch.stream().unwrap().embeddings[0].clone(), arch.stream().unwrap().width);
+    let turned_by = |folded: &ModelFolder, name: &str| {
+        let whole = folded.tensor(name).unwrap();
+        assert_eq!(whole.ty().dtype, folder.tensor_type(&embeddings).unwrap().dtype);
+        let whole = whole.to_f32().unwrap();
+        for ids in [vec![], vec![3], vec![count - 1, 0, 5, 5], (0..count).rev().collect()] {
+            let rows = folded.rows(name, [count, width], &ids).unwrap();
+            let expected: Vec<f32> = ids.iter().flat_map(|id| &whole[id * width..][..width]).copied().collect();
+            assert!(rows.data == expected, "{name}: rows {ids:?} are not those of the whole");
+        }
+        let said = folded.rows(name, [count, width], &[count]).unwrap_err().to_string();
+        assert!(said.contains(&format!("has {count} rows; token {count} needs more")), "{said}");
+        assert!(folded.rows(name, [count + 1, width], &[0]).is_err());
+        whole
+    };
+    let rotated = rotate(&folder, arch.as_ref(), Precision::Stored).unwrap().folder;
+    let aligned = align(&folder, arch.as_ref(), Precision::Stored).unwrap().folder;
+    for name in [embeddings.as_str(), "lm_head.weight"] {
+        turned_by(&aligned, name);
+        let found = turned_by(&rotated, name);
+        let (source, shape) = if name == embeddings { (embeddings.clone(), [count, width]) } else { arch.head().unwrap() };
+        let mut whole = folder.floats(&source, &shape).unwrap();
+        if name != embeddings {
+            let gains = folder.floats(&format!("{}.weight", arch.stream().unwrap().last_norm), &[width]).unwrap();
+            whole.chunks_mut(width).for_each(|row| row.iter_mut().zip(&gains).for_each(|(v, g)| *v *= g));
+        }
+        Orthogonal::new(width, icd_checkpoint::preprocess::SEED, false).rotate_rows(&mut whole);
+        assert!(found == whole, "{name} is not the matrix turned at once");
+    }
 }
 
 #[test]

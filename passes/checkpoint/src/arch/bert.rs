@@ -1,6 +1,6 @@
 //! BERT encoders: post-norm, learned positions, two-sided attention.
 
-use super::{Architecture, LinearSpec, Weights, activation, add, gather};
+use super::{Architecture, LinearSpec, Weights, activation, add};
 use crate::error::Result;
 use crate::fold::Producer;
 use crate::folder::ModelFolder;
@@ -98,11 +98,11 @@ impl Architecture for Bert {
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {
         let name = |part: &str| format!("{}embeddings.{part}.weight", self.prefix);
-        let mut x = gather(folder, &name("word_embeddings"), [self.vocabulary, self.width], batch.tokens.iter().map(|t| *t as usize))?;
-        let positions = batch.sequences().flat_map(|s| 0..s.len());
-        add(&mut x, &gather(folder, &name("position_embeddings"), [self.positions, self.width], positions)?);
-        let types = batch.tokens.iter().map(|_| 0);
-        add(&mut x, &gather(folder, &name("token_type_embeddings"), [self.types, self.width], types)?);
+        let mut x = folder.rows(&name("word_embeddings"), [self.vocabulary, self.width], &batch.ids())?;
+        let positions: Vec<usize> = batch.sequences().flat_map(|s| 0..s.len()).collect();
+        add(&mut x, &folder.rows(&name("position_embeddings"), [self.positions, self.width], &positions)?);
+        let types = vec![0; batch.tokens.len()];
+        add(&mut x, &folder.rows(&name("token_type_embeddings"), [self.types, self.width], &types)?);
         self.norm(&format!("{}embeddings.LayerNorm", self.prefix), |n| Ok(folder.floats(n, &[self.width])?.into()), &x)
     }
 

@@ -3,7 +3,7 @@
 mod gradient;
 
 use super::gradients::Gradients;
-use super::{Architecture, CachePart, LinearSpec, Weights, activation, add, gather};
+use super::{Architecture, CachePart, LinearSpec, Weights, activation, add};
 use crate::error::Result;
 use crate::fold::{Norm, Producer, Stream};
 use crate::folder::ModelFolder;
@@ -115,9 +115,9 @@ impl Architecture for Gpt2 {
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {
         let name = |part: &str| format!("{}{part}.weight", self.prefix);
-        let mut x = gather(folder, &name("wte"), [self.vocabulary, self.width], batch.tokens.iter().map(|t| *t as usize))?;
-        let positions = batch.sequences().flat_map(|s| 0..s.len());
-        add(&mut x, &gather(folder, &name("wpe"), [self.positions, self.width], positions)?);
+        let mut x = folder.rows(&name("wte"), [self.vocabulary, self.width], &batch.ids())?;
+        let positions: Vec<usize> = batch.sequences().flat_map(|s| 0..s.len()).collect();
+        add(&mut x, &folder.rows(&name("wpe"), [self.positions, self.width], &positions)?);
         Ok(x)
     }
 

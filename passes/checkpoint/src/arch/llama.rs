@@ -1,6 +1,6 @@
 //! Llama and what is built like it (Mistral, Qwen2, Qwen3, DeepSeek LLM): RMSNorm, rotary positions, grouped heads, gated MLP.
 
-use super::{Architecture, CachePart, LinearSpec, Weights, activation, add, gather};
+use super::{Architecture, CachePart, LinearSpec, Weights, activation, add};
 use crate::config::Config;
 use crate::error::Result;
 use crate::fold::{Norm, Producer, Stream};
@@ -181,8 +181,7 @@ impl Architecture for Llama {
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {
-        let ids = batch.tokens.iter().map(|t| *t as usize);
-        gather(folder, &format!("{}embed_tokens.weight", self.prefix), [self.vocabulary, self.width], ids)
+        folder.rows(&format!("{}embed_tokens.weight", self.prefix), [self.vocabulary, self.width], &batch.ids())
     }
 
     fn block(&self, index: usize, batch: &Batch, weights: &dyn Weights, mut x: Rows) -> Result<Rows> {

@@ -3,7 +3,7 @@
 mod gradient;
 
 use super::gradients::Gradients;
-use super::{Architecture, LinearSpec, Weights, activation, add, gather};
+use super::{Architecture, LinearSpec, Weights, activation, add};
 use crate::error::Result;
 use crate::fold::{Norm, Producer, Stream};
 use crate::folder::ModelFolder;
@@ -105,8 +105,7 @@ impl Architecture for Mamba {
     }
 
     fn embed(&self, folder: &ModelFolder, batch: &Batch) -> Result<Rows> {
-        let ids = batch.tokens.iter().map(|t| *t as usize);
-        gather(folder, &format!("{}embeddings.weight", self.prefix), [self.vocabulary, self.width], ids)
+        folder.rows(&format!("{}embeddings.weight", self.prefix), [self.vocabulary, self.width], &batch.ids())
     }
 
     fn block(&self, index: usize, batch: &Batch, weights: &dyn Weights, mut x: Rows) -> Result<Rows> {

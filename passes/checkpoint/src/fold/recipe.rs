@@ -137,12 +137,12 @@ pub(super) fn embeddings(
     };
     for (name, rows) in &stream.embeddings {
         let (rows, q, tensor) = (*rows, q.clone(), name.clone());
-        let make = move |base: &ModelFolder| {
-            let mut out = base.floats(&tensor, &[rows, width])?;
+        let make = move |base: &ModelFolder, ids: &[usize]| {
+            let mut out = base.rows(&tensor, [rows, width], ids)?.data;
             q.rotate_rows(&mut out);
             Ok(out)
         };
-        derived.insert(name.clone(), Derived::new(vec![rows, width], make).rounded(stored(name)));
+        derived.insert(name.clone(), Derived::by_rows([rows, width], make).rounded(stored(name)));
     }
     let Some((head, shape)) = arch.head() else { return Ok(()) };
     let (gain, offset) = (format!("{}.weight", stream.last_norm), format!("{}.bias", stream.last_norm));
@@ -162,13 +162,13 @@ pub(super) fn embeddings(
         derived.insert(offset, Derived::new(vec![width], make));
     }
     let (q, own, tensor) = (q.clone(), gain.clone(), head.clone());
-    let make = move |base: &ModelFolder| {
-        let (mut out, gains) = (base.floats(&tensor, &shape)?, base.floats(&own, &[width])?);
+    let make = move |base: &ModelFolder, ids: &[usize]| {
+        let (mut out, gains) = (base.rows(&tensor, shape, ids)?.data, base.floats(&own, &[width])?);
         out.chunks_mut(width.max(1)).for_each(|row| row.iter_mut().zip(&gains).for_each(|(v, g)| *v *= g));
         q.rotate_rows(&mut out);
         Ok(out)
     };
-    derived.insert("lm_head.weight".into(), Derived::new(shape.to_vec(), make).rounded(stored(&head)));
+    derived.insert("lm_head.weight".into(), Derived::by_rows(shape, make).rounded(stored(&head)));
     derived.insert(gain, Derived::new(vec![width], move |_| Ok(vec![1.0; width])));
     Ok(())
 }

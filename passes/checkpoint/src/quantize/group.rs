@@ -164,6 +164,7 @@ impl Run<'_> {
                 from += part.k();
             }
         }
+        self.original.forget();
         let statistics = input.parts.iter().map(Cow::Borrowed).collect();
         self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
     }
@@ -213,6 +214,8 @@ impl Run<'_> {
             }
             input.keep_sample(&x, &reference, done, stride);
         }
+        self.original.forget();
+        weights.forget();
         let statistics = input.parts.iter().map(Cow::Borrowed).collect();
         self.layers(members, keys, &Ground { transform, map, input: Some(&input), statistics })
     }

@@ -326,7 +326,7 @@ impl FinishedWeights<'_> {
         Ok(layer)
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = run::Kept::default();
     }
 }
