@@ -1,4 +1,4 @@
-"""Writes a synthetic Llama folder, quantizes it with the `icd` tool, and records the peak of resident memory.
+"""Writes a synthetic folder, quantizes it with the `icd` tool, and records the peak of resident memory.
 
     memory.py limit WORK_DIR RECORD.json [--gigabytes 8]
     memory.py plan  WORK_DIR RECORD.json --tokenizer FOLDER --calibration TEXT
@@ -25,7 +25,15 @@ NOISE_ELEMENTS = 1 << 20
 SEVEN_BILLION = (4096, 14336, 32, 8, 32000)
 WIDE = (1024, 8192, 8, 2, 4096)
 FLAT = (2048, 8192, 16, 4, 4096)
+MANY_WORDS = (1024, 2048, 8, 2, 262144)
 TEXT = "--samples 17"
+# With a map of outputs: few long windows, as the slopes by the logits are held for one window.
+WINDOWS = "--samples 5 --context 1024"
+# width, inner, heads, vocabulary
+GPT2 = ("gpt2", 1024, 4096, 16, 65536)
+# width, inner, states, vocabulary
+MAMBA = ("mamba", 1024, 2048, 16, 65536)
+CONTEXT = 1024
 PLANNED = [
     (WIDE, f"--scheme w4a16 --method gptq --asym {TEXT}"),
     (WIDE, f"--scheme w4a16 --method gptq-best --asym {TEXT}"),
@@ -34,10 +42,50 @@ PLANNED = [
     (FLAT, f"--scheme w4a16 --method rtn --asym"),
     (FLAT, f"--scheme w4a16 --method gptq-best --asym --hessian-block 2048 {TEXT}"),
     (FLAT, f"--scheme vq2 --method vptq --hessian-block 2048 {TEXT}"),
+    (WIDE, f"--scheme w4a16 --method gptq --asym --compensate --hessian-block 2048 {TEXT}"),
+    (MANY_WORDS, f"--scheme w4a16 --method gptq --asym --preprocess quarot --hessian-block 1024 {TEXT}"),
+    (WIDE, f"--scheme w4a16 --method gptq --asym --preprocess quarot {TEXT}"),
+    (FLAT, f"--scheme w4a16 --method gptq --asym --preprocess quarot --hessian-block 2048 {TEXT}"),
+    (GPT2, f"--scheme vq2 --method vptq --output-map interleave {WINDOWS}"),
+    (MAMBA, f"--scheme vq2 --method vptq --output-map interleave {WINDOWS}"),
 ]
 
 
+def gpt2_tensors(_, width, inner, heads, vocabulary):
+    yield "wte.weight", (vocabulary, width)
+    yield "wpe.weight", (CONTEXT, width)
+    for norm in ["h.0.ln_1", "h.0.ln_2", "ln_f"]:
+        yield norm + ".weight", (width,)
+        yield norm + ".bias", (width,)
+    for part, k, n in [("attn.c_attn", width, 3 * width), ("attn.c_proj", width, width), ("mlp.c_fc", width, inner), ("mlp.c_proj", inner, width)]:
+        yield f"h.0.{part}.weight", (k, n)
+        yield f"h.0.{part}.bias", (n,)
+
+
+def mamba_tensors(_, width, inner, states, vocabulary):
+    rank = width // 16
+    mixer = "backbone.layers.0.mixer."
+    yield "backbone.embeddings.weight", (vocabulary, width)
+    yield "backbone.norm_f.weight", (width,)
+    yield "backbone.layers.0.norm.weight", (width,)
+    yield mixer + "in_proj.weight", (2 * inner, width)
+    yield mixer + "conv1d.weight", (inner, 1, 4)
+    yield mixer + "conv1d.bias", (inner,)
+    yield mixer + "x_proj.weight", (rank + 2 * states, inner)
+    yield mixer + "dt_proj.weight", (inner, rank)
+    yield mixer + "dt_proj.bias", (inner,)
+    yield mixer + "A_log", (inner, states)
+    yield mixer + "D", (inner,)
+    yield mixer + "out_proj.weight", (width, inner)
+
+
 def tensors_of(shape, layers):
+    if shape[0] == "gpt2":
+        yield from gpt2_tensors(*shape)
+        return
+    if shape[0] == "mamba":
+        yield from mamba_tensors(*shape)
+        return
     width, inner, heads, kv_heads, vocabulary = shape
     kv = width // heads * kv_heads
     yield "model.embed_tokens.weight", (vocabulary, width)
@@ -65,12 +113,33 @@ def elements(shape):
     return out
 
 
-def write_model(folder, shape, layers):
+def config_of(shape, layers):
+    if shape[0] == "gpt2":
+        _, width, inner, heads, vocabulary = shape
+        return {
+            "model_type": "gpt2", "n_embd": width, "n_head": heads, "n_inner": inner, "n_layer": 1, "n_positions": CONTEXT, "vocab_size": vocabulary,
+            "activation_function": "gelu_new",
+        }
+    if shape[0] == "mamba":
+        _, width, inner, states, vocabulary = shape
+        return {
+            "model_type": "mamba", "hidden_size": width, "intermediate_size": inner, "state_size": states, "conv_kernel": 4,
+            "time_step_rank": width // 16, "num_hidden_layers": 1, "vocab_size": vocabulary, "layer_norm_epsilon": 1e-5, "use_conv_bias": True,
+            "hidden_act": "silu",
+        }
     width, inner, heads, kv_heads, vocabulary = shape
+    return {
+        "model_type": "llama", "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "num_hidden_layers": layers, "vocab_size": vocabulary, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "hidden_act": "silu", "tie_word_embeddings": True,
+    }
+
+
+def write_model(folder, shape, layers):
     folder.mkdir(parents=True)
     draw = random.Random(1)
     noise = struct.pack(f"<{NOISE_ELEMENTS}e", *(draw.gauss(0, 0.02) for _ in range(NOISE_ELEMENTS)))
-    ones = struct.pack("<e", 1.0) * width
+    one = struct.pack("<e", 1.0)
     shards, shard, size = [], [], 0
     for name, dims in tensors_of(shape, layers):
         shard.append((name, dims))
@@ -93,22 +162,17 @@ def write_model(folder, shape, layers):
         with (folder / file).open("wb") as out:
             out.write(len(text).to_bytes(8, "little") + text)
             for _, dims in shard:
-                left = 2 * elements(dims)
                 if len(dims) == 1:
-                    out.write(ones)
+                    out.write(one * elements(dims))
                     continue
+                left = 2 * elements(dims)
                 while left:
                     part = noise[: min(left, len(noise))]
                     out.write(part)
                     left -= len(part)
     index = {"metadata": {"total_size": total}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {
-        "model_type": "llama", "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-        "num_hidden_layers": layers, "vocab_size": vocabulary, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "hidden_act": "silu", "tie_word_embeddings": True,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config_of(shape, layers)))
     return total
 
 
@@ -149,27 +213,28 @@ def limit(args, work):
 
 
 def plan(args, work):
-    old = {(r["width"], r["command"], r["planned_bytes"]): r for r in json.loads(args.record.read_text())["rows"]} if args.record.exists() else {}
+    old = {(r.get("model", "llama"), r["width"], r["command"], r["planned_bytes"]): r for r in json.loads(args.record.read_text())["rows"]} if args.record.exists() else {}
     rows = []
     for shape, options in PLANNED:
         shutil.rmtree(work, ignore_errors=True)
         write_model(work / "model", shape, 1)
         shutil.copy(args.tokenizer / "tokenizer.json", work / "model")
-        words = options.split() + (["--calibration", str(args.calibration)] if TEXT in options else [])
+        model, (width, inner) = (shape[0], shape[1:3]) if isinstance(shape[0], str) else ("llama", shape[:2])
+        words = options.split() + (["--calibration", str(args.calibration)] if "--samples" in options else [])
         command = [args.icd, "quantize", work / "model", "-o", work / "out", *words, "--dry-run", "--json"]
         planned = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["memory_bytes"]
         name = "icd quantize MODEL -o OUT --calibration TEXT " + options
-        if kept := old.get((shape[0], name, planned)):
-            rows.append(kept)
+        if kept := old.get((model, width, name, planned)):
+            rows.append({"model": model, **kept})
             continue
         seconds, peak = quantized(args.icd, work, words)
         rows.append({
-            "command": name, "width": shape[0], "inner": shape[1],
+            "model": model, "command": name, "width": width, "inner": inner, "vocabulary": shape[-1],
             "planned_bytes": planned, "peak_resident_bytes": peak, "planned_over_peak": round(planned / peak, 3), "seconds": seconds,
         })
         print(rows[-1], flush=True)
     return {
-        "title": "Peak memory of quantizing one wide block of a synthetic Llama against the plan",
+        "title": "Peak memory of quantizing one wide block of a synthetic model against the plan",
         "command": "examples/quality/memory.py plan WORK RECORD.json --tokenizer FOLDER --calibration TEXT",
         "rows": rows,
     }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use icd_checkpoint::arch::{Architecture, architecture};
 use icd_checkpoint::folder::ModelFolder;
 use icd_checkpoint::layout::formats::Layout;
-use icd_checkpoint::plan::{Plan, plan};
+use icd_checkpoint::plan::{Plan, TextSize, plan};
 use icd_checkpoint::preprocess::Preprocess;
 use icd_checkpoint::quantize::{Method, Options, OutputMapping, Report, check_device, quantize};
 use icd_checkpoint::rows::Batch;
@@ -221,8 +221,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<i32> {
         compensate: args.compensate,
         hessian_block: args.hessian_block,
     };
-    let tokens = batch.as_ref().map_or(0, |b| b.tokens.len());
-    let plan = plan(&folder, &options, tokens)?;
+    let plan = plan(&folder, &options, batch.as_ref().map(TextSize::from).unwrap_or_default())?;
     if args.device == DeviceName::Cuda {
         check_device(&options)?;
     }

@@ -6,6 +6,7 @@
 //! the correlation r of what the two halves of the text say, stepped up to the whole text as 2r / (1 + r) (Spearman 1910, Brown 1910).
 
 use crate::arch::Architecture;
+use crate::arch::gradients::Gradients;
 use crate::error::{CheckpointError, Result};
 use crate::folder::ModelFolder;
 use crate::ops::elementwise::exp;
@@ -21,11 +22,7 @@ use std::collections::BTreeMap;
 /// # Errors
 /// The architecture has no head or its blocks are not run backwards; a sequence of less than two tokens; a loss that is not finite.
 pub fn importance(folder: &ModelFolder, arch: &dyn Architecture, batch: &Batch) -> Result<BTreeMap<String, Vec<f32>>> {
-    let backwards = arch.head().zip(arch.gradients()).ok_or_else(|| {
-        let what = format!("the importance of outputs is found for gpt2 and mamba, not for {}: leave out --output-map", arch.name());
-        CheckpointError::Unsupported(what)
-    })?;
-    let ((head, shape), gradients) = backwards;
+    let ((head, shape), gradients) = backwards(arch)?;
     let (head, weights) = (folder.floats(&head, &shape)?, FolderWeights::new(folder)?);
     let mut halves = [(); 2].map(|()| BTreeMap::<String, Vec<f64>>::new());
     for sequence in batch.sequences().filter(|s| s.len() > 1) {
@@ -55,6 +52,24 @@ pub fn importance(folder: &ModelFolder, arch: &dyn Architecture, batch: &Batch) 
     }
     let [first, second] = halves;
     Ok(first.into_iter().zip(second.into_values()).map(|((name, a), b)| (name, drawn_in(&a, &b))).collect())
+}
+
+/// The head of a model and how its blocks run backwards.
+///
+/// # Errors
+/// It has no head, or its blocks do not run backwards.
+pub(crate) fn backwards(arch: &dyn Architecture) -> Result<((String, [usize; 2]), &dyn Gradients)> {
+    arch.head().zip(arch.gradients()).ok_or_else(|| {
+        let what = format!("the importance of outputs is found for gpt2 and mamba, not for {}: leave out --output-map", arch.name());
+        CheckpointError::Unsupported(what)
+    })
+}
+
+/// Floating-point operations of [`importance`] a token: every layer forwards twice and backwards once, the head forwards and backwards.
+pub(crate) fn operations_of_token(arch: &dyn Architecture) -> f64 {
+    let layers: usize = (0..arch.blocks()).flat_map(|block| arch.linears(block)).map(|s| s.k * s.n).sum();
+    let head = arch.head().map_or(0, |(_, [vocabulary, width])| vocabulary * width);
+    2.0 * (3.0 * layers as f64 + 2.0 * head as f64)
 }
 
 /// The geometric means of two measurements, over their mean, to the power of their reliability. What either has as 0 is as the least that is not.

@@ -5,8 +5,10 @@ mod memory;
 use crate::arch::{Architecture, architecture};
 use crate::error::Result;
 use crate::folder::ModelFolder;
+use crate::importance::{backwards, operations_of_token};
 use crate::layer_times::{self, Step};
 use crate::quantize::{Method, Options, check_device};
+use crate::rows::Batch;
 use crate::scheme::WeightForm;
 use serde::Serialize;
 
@@ -33,7 +35,7 @@ pub struct Plan {
     pub memory_bytes: usize,
     /// Bytes of files in the work folder while the run lasts: finished layers, and two streams of activations.
     pub work_bytes: usize,
-    /// Estimated arithmetic, in floating-point operations: forward passes, Hessians, and the method.
+    /// Estimated arithmetic, in floating-point operations: forward passes, the backward pass of a map of outputs, Hessians, and the method.
     pub operations: f64,
     /// The accelerator whose measured layers the next figure comes from.
     pub device: &'static str,
@@ -42,18 +44,38 @@ pub struct Plan {
     pub device_seconds: Option<f64>,
 }
 
-/// Plans a run with `tokens` calibration tokens.
-///
-/// # Errors
-/// The folder's architecture is not supported.
-pub fn plan(folder: &ModelFolder, options: &Options, tokens: usize) -> Result<Plan> {
-    let arch = architecture(folder)?;
-    Ok(of(folder, arch.as_ref(), options, tokens))
+/// Size of a calibration text; without text, zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TextSize {
+    /// Its tokens.
+    pub tokens: usize,
+    /// Those of its longest sequence.
+    pub longest: usize,
 }
 
-fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: usize) -> Plan {
+impl From<&Batch> for TextSize {
+    fn from(batch: &Batch) -> Self {
+        TextSize { tokens: batch.tokens.len(), longest: batch.longest() }
+    }
+}
+
+/// Plans a run.
+///
+/// # Errors
+/// The folder's architecture is not supported, or not with a map of outputs where one is asked for.
+pub fn plan(folder: &ModelFolder, options: &Options, text: TextSize) -> Result<Plan> {
+    let arch = architecture(folder)?;
+    if !options.output_map.is_none() {
+        backwards(arch.as_ref())?;
+    }
+    Ok(of(folder, arch.as_ref(), options, text))
+}
+
+fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, text: TextSize) -> Plan {
+    let tokens = text.tokens;
     let bytes_before: usize = folder.tensors().map(|(_, ty)| ty.bytes().unwrap_or(0)).sum();
-    let (mut weights, mut stored, mut bits, mut largest, mut operations) = (0usize, 0usize, 0usize, 0usize, 0f64);
+    let (mut weights, mut stored, mut bits, mut largest) = (0usize, 0usize, 0usize, 0usize);
+    let mut operations = if options.output_map.is_none() { 0.0 } else { tokens as f64 * operations_of_token(arch) };
     let mut layers = 0;
     let on_device = check_device(options).is_ok();
     let mut device_seconds = 0.0;
@@ -112,7 +134,7 @@ fn of(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: 
         bytes_before,
         bytes_after: bytes_before - stored + bits / 8,
         bits_per_weight: bits as f64 / weights.max(1) as f64,
-        memory_bytes: memory::peak(folder, arch, options, tokens, rayon::current_num_threads()),
+        memory_bytes: memory::peak(folder, arch, options, text, rayon::current_num_threads()),
         work_bytes: bits / 8 + 8 * tokens * width,
         operations,
         device: layer_times::DEVICE,

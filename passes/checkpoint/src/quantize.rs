@@ -61,7 +61,7 @@ pub enum OutputMapping {
 }
 
 impl OutputMapping {
-    fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         *self == OutputMapping::None
     }
 }

@@ -1,18 +1,22 @@
-//! Plans for models of 70 and 405 billion weights, whose files have a header and nothing else.
+//! Plans for models of 70 and 405 billion weights, whose files have a header and nothing else, and of small ones with a map of outputs.
+
+mod support;
 
 use icd_checkpoint::folder::ModelFolder;
-use icd_checkpoint::plan::{Plan, plan};
+use icd_checkpoint::plan::{Plan, TextSize, plan};
 use icd_checkpoint::preprocess::Preprocess;
-use icd_checkpoint::quantize::{Method, Options, check_device};
+use icd_checkpoint::quantize::{Method, Options, OutputMapping, check_device};
 use icd_checkpoint::sparsity::{Prune, Sparsity};
 use icd_quant::Pattern;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 
 /// Width, layers, heads, heads of keys, width inside.
 type Shape = (usize, usize, usize, usize, usize);
 
 const VOCABULARY: usize = 128256;
+const TEXT: TextSize = TextSize { tokens: 128 * 2048, longest: 2048 };
 
 fn plan_of((width, layers, heads, kv_heads, inner): Shape, options: &Options) -> Plan {
     let dir = tempfile::tempdir().unwrap();
@@ -59,7 +63,7 @@ fn plan_of((width, layers, heads, kv_heads, inner): Shape, options: &Options) ->
     file.write_all(header.as_bytes()).unwrap();
     // A hole: the file takes no space.
     file.set_len((8 + header.len() + end) as u64).unwrap();
-    plan(&ModelFolder::open(dir.path()).unwrap(), options, 128 * 2048).unwrap()
+    plan(&ModelFolder::open(dir.path()).unwrap(), options, TEXT).unwrap()
 }
 
 fn options(scheme: &str, method: Method) -> Options {
@@ -105,19 +109,45 @@ fn hessians_in_blocks_keep_405_billion_weights_below_20_gb_and_20_hours() {
             cut.work_bytes as f64 / 1e9
         );
         assert!(cut.memory_bytes < 20_000_000_000 && hours(&cut) < 20.0 && hours(&cut) < hours(&whole));
-        for (preprocess, compensate, size) in
-            [(Preprocess::Smoothquant, false, 8192), (Preprocess::None, true, 8192), (Preprocess::Smoothquant, true, 4096)]
-        {
+        for (preprocess, compensate, size) in [
+            (Preprocess::Smoothquant, false, 8192),
+            (Preprocess::None, true, 8192),
+            (Preprocess::Smoothquant, true, 4096),
+            (Preprocess::Quarot, false, 8192),
+            (Preprocess::Quarot, false, 4096),
+        ] {
             let o = Options { hessian_block: Some(size), preprocess, compensate, ..options(scheme, method) };
             let cut = plan_of(shape, &o);
             println!("{scheme} {method:?}, {preprocess:?}, compensation {compensate}: {:.2} GB", cut.memory_bytes as f64 / 1e9);
             assert!(cut.memory_bytes < 20_000_000_000, "{o:?}: {}", cut.memory_bytes);
         }
-        // Embeddings and head are rotated whole: they set the peak.
-        let rotated = plan_of(shape, &Options { hessian_block: Some(8192), preprocess: Preprocess::Quarot, ..options(scheme, method) });
-        println!("{scheme} {method:?}, rotated: {:.2} GB", rotated.memory_bytes as f64 / 1e9);
-        assert!(rotated.memory_bytes < 7 * 2 * VOCABULARY * 16384);
     }
+}
+
+/// A map of outputs runs the model backwards: more arithmetic in proportion to the text, more memory for longer sequences.
+#[test]
+fn a_map_of_outputs_counts_the_backward_pass() {
+    for (make, layers, head) in
+        [(support::gpt2 as fn(&Path), 3 * 16 * 16 + 16 * 16 + 2 * 16 * 40, 16), (support::mamba, 48 * 16 + 12 * 24 + 16 * 24, 16)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path());
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        let of = |output_map, text: TextSize| plan(&folder, &Options { output_map, ..options("vq2", Method::Vptq) }, text).unwrap();
+        let text = TextSize { tokens: 4096, longest: 64 };
+        let (without, with) = (of(OutputMapping::None, text), of(OutputMapping::Interleave, text));
+        let expected = 2.0 * 4096.0 * (3 * support::LAYERS * layers + 2 * support::VOCABULARY * head) as f64;
+        assert!(((with.operations - without.operations) / expected - 1.0).abs() < 1e-9);
+        assert_eq!(with.operations, of(OutputMapping::Scale, text).operations);
+        let long = |map| of(map, TextSize { tokens: 1 << 20, longest: 1 << 20 }).memory_bytes;
+        // The slopes by the logits alone.
+        assert!(long(OutputMapping::Interleave) > long(OutputMapping::None).max(4 * support::VOCABULARY << 20));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    support::llama(dir.path());
+    let o = Options { output_map: OutputMapping::Scale, ..options("vq2", Method::Vptq) };
+    let said = plan(&ModelFolder::open(dir.path()).unwrap(), &o, TEXT).unwrap_err().to_string();
+    assert!(said.contains("not for llama"), "{said}");
 }
 
 #[test]

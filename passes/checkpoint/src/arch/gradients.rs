@@ -23,6 +23,9 @@ pub trait Gradients {
         seen: &mut dyn FnMut(&LinearSpec, &Rows),
     ) -> Result<Rows>;
 
+    /// Most floats a token that [`Gradients::block_gradient`] has in memory for a sequence of `tokens` tokens on `threads` threads, weights apart.
+    fn floats_of_token(&self, tokens: usize, threads: usize) -> usize;
+
     /// The slopes by what leaves the last block, `x`, from those by what the head reads.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 /// Rows that one task multiplies: fixed, so that results do not depend on the number of threads.
-const TASK_ROWS: usize = 128;
+pub(crate) const TASK_ROWS: usize = 128;
 
 /// Where the input channels of a weight matrix lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

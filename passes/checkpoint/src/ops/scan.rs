@@ -13,7 +13,7 @@ use crate::rows::{Batch, Rows};
 use rayon::prelude::*;
 
 /// Channels that one task scans.
-const CHANNELS: usize = 64;
+pub(crate) const CHANNELS: usize = 64;
 
 /// [`causal_conv`], then x·σ(x).
 pub fn causal_conv_silu(batch: &Batch, x: &Rows, kernel: &[f32], taps: usize, bias: Option<&[f32]>) -> Rows {

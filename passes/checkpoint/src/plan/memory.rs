@@ -6,8 +6,10 @@
 //! Hessian   4k², or 4b² for each block of b channels        factor  8k² f32, 16k² f64 (up to 2048 channels)
 //! ```
 
+use super::TextSize;
 use crate::arch::{Architecture, LinearSpec};
-use crate::folder::ModelFolder;
+use crate::folder::{BLOCK_BYTES, ModelFolder};
+use crate::ops::matmul::TASK_ROWS;
 use crate::preprocess::Preprocess;
 use crate::quantize::{Method, Options, observed_together};
 use crate::run::{KEEP_BYTES, step_tokens};
@@ -24,16 +26,36 @@ const STRIP: usize = 256;
 const STRIP_MATRICES: usize = 5;
 /// Columns that compensation solves for together.
 const SOLVED: usize = 2048;
+/// Input channels of a weight that a thread of a matrix product copies at a time.
+const PACKED_ROWS: usize = 512;
 /// Most channels for which GPTQ calculates in f64.
 const MOST_F64: usize = 2048;
 
-/// Bytes at the peak of a run with `tokens` calibration tokens on `threads` threads.
-pub(super) fn peak(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: usize, threads: usize) -> usize {
+/// Bytes at the peak of a run over `text` on `threads` threads.
+pub(super) fn peak(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, text: TextSize, threads: usize) -> usize {
     let largest_tensor = folder.tensors().filter_map(|(_, ty)| ty.bytes()).max().unwrap_or(0);
-    // A rotated embedding is computed whole, as f32 beside its source.
-    let tensor = if matches!(options.preprocess, Preprocess::Quarot | Preprocess::Axes) { 6 * largest_tensor } else { largest_tensor };
-    let blocks = (0..arch.blocks()).map(|block| of_block(folder, arch, options, &arch.linears(block), tokens, threads));
-    BASE + blocks.max().unwrap_or(0).max(tensor)
+    // Rotated embeddings and heads are in memory as they are stored; some rows of them are computed at a time.
+    let rows = if matches!(options.preprocess, Preprocess::Quarot | Preprocess::Axes) { 2 * BLOCK_BYTES } else { 0 };
+    let held_back = activations(arch, &arch.linears(0), text.tokens).min(HELD_BACK);
+    let blocks = (0..arch.blocks()).map(|block| of_block(folder, arch, options, &arch.linears(block), text.tokens, threads));
+    let backwards = if options.output_map.is_none() { 0 } else { of_importance(folder, arch, options, text.longest, threads) };
+    BASE + blocks.max().unwrap_or(0).max(largest_tensor + rows + held_back).max(backwards)
+}
+
+/// What the importance of outputs needs, with sequences of `tokens` tokens: the head and what is kept of all layers as f32, what enters each block, the
+/// slopes by the logits, and those inside a block.
+fn of_importance(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: usize, threads: usize) -> usize {
+    let (Some((head, [vocabulary, width])), Some(gradients)) = (arch.head(), arch.gradients()) else { return 0 };
+    let specs: Vec<LinearSpec> = (0..arch.blocks()).flat_map(|block| arch.linears(block)).collect();
+    let outputs: usize = specs.iter().map(|s| s.n).sum();
+    let head_values = 4 * vocabulary * width;
+    let between = 4 * tokens * width * (arch.blocks() + 1);
+    let inside = 4 * tokens * gradients.floats_of_token(tokens, threads);
+    // Besides, each thread of the product has some rows of the head in the order that it reads them in.
+    let logits = 4 * tokens * vocabulary + threads.min(tokens.div_ceil(TASK_ROWS)) * 4 * PACKED_ROWS * vocabulary;
+    // Two halves of the text, f64.
+    let running = weights(&specs, 1, &|s| read_from(folder, options, s)) + between + logits + inside + 16 * outputs;
+    head_values + running.max(folder.bytes(&head))
 }
 
 fn of_block(
@@ -54,7 +76,8 @@ fn of_block(
         false => observed_together(specs, options.hessians()),
     };
     let activations = activations(arch, specs, tokens);
-    let forward = weights(specs, &stored) + activations;
+    let streams = if options.compensate { 2 } else { 1 };
+    let forward = weights(specs, streams, &|s| read_from(folder, options, s)) + captured(arch, specs, options, tokens) + activations;
     for run in runs {
         let inputs: std::collections::BTreeMap<&str, usize> = run.iter().map(|s| (s.input, s.k)).collect();
         let cross = if options.compensate { 2 } else { 1 };
@@ -63,6 +86,22 @@ fn of_block(
         peak = peak.max(hessians + forward.max(solving + activations.min(HELD_BACK)));
     }
     peak
+}
+
+/// Whether maps go into the weights, which are computed as f32 then when they are read.
+fn folds(options: &Options) -> bool {
+    options.preprocess != Preprocess::None || options.method == Method::Awq
+}
+
+/// Inputs of a layer that are held beside the activations of the block: of both streams where layers are aimed at the original's output, of one where
+/// Hessians in blocks are summed of what a map makes of it.
+fn captured(arch: &dyn Architecture, specs: &[LinearSpec], options: &Options, tokens: usize) -> usize {
+    let copies = match options.hessian_block {
+        _ if options.compensate => 2,
+        Some(_) if folds(options) => 1,
+        _ => 0,
+    };
+    copies * 4 * step_tokens(arch).min(tokens) * largest(specs, &|s| s.k)
 }
 
 /// What the sample rows of a layer become.
@@ -74,11 +113,16 @@ fn largest(specs: &[LinearSpec], of: &dyn Fn(&LinearSpec) -> usize) -> usize {
     specs.iter().map(of).max().unwrap_or(0)
 }
 
-/// Weights while text runs through a block.
-fn weights(specs: &[LinearSpec], stored: &dyn Fn(&LinearSpec) -> usize) -> usize {
+/// Bytes that a layer's weight is read from.
+fn read_from(folder: &ModelFolder, options: &Options, spec: &LinearSpec) -> usize {
+    if folds(options) { 4 * spec.k * spec.n } else { folder.bytes(&format!("{}.weight", spec.name)) }
+}
+
+/// Weights while text runs through layers, or through them in so many `streams` beside each other; `read` are the bytes that a layer is read from.
+fn weights(specs: &[LinearSpec], streams: usize, read: &dyn Fn(&LinearSpec) -> usize) -> usize {
     let all: usize = specs.iter().map(|s| 4 * s.k * s.n).sum();
-    let kept = if all <= KEEP_BYTES { all } else { KEEP_BYTES + largest(specs, &|s| 4 * s.k * s.n) };
-    kept + largest(specs, stored)
+    let passing = if all <= KEEP_BYTES { 0 } else { largest(specs, &|s| 4 * s.k * s.n) };
+    streams * all.min(KEEP_BYTES) + passing + largest(specs, read)
 }
 
 /// Activations inside a block.
@@ -93,7 +137,7 @@ fn solve(options: &Options, spec: &LinearSpec, stored: usize, threads: usize) ->
     let elements = spec.k * spec.n;
     let form =
         options.forms.get(&spec.name).copied().unwrap_or(options.scheme.weight).resolved(spec.k, spec.n).unwrap_or(WeightForm::Halves);
-    let maps = options.preprocess != Preprocess::None || options.method == Method::Awq || options.sparsity.is_some_and(|s| s.permute);
+    let maps = folds(options) || options.sparsity.is_some_and(|s| s.permute);
     let part = options.hessians().parts(spec.k).first().copied().unwrap_or(spec.k);
     let (mut held, mut moved) = (4 * elements, 0);
     if maps {

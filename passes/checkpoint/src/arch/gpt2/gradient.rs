@@ -53,6 +53,12 @@ impl Gradients for Gpt2 {
         Ok(out)
     }
 
+    fn floats_of_token(&self, tokens: usize, threads: usize) -> usize {
+        // Twice queries, keys and values; the middle and its slopes; before and after the activation and their slopes; attention's weights and scores of
+        // the heads that threads work on.
+        (2 * 3 + 6) * self.width + 3 * self.inner + 2 * tokens * threads.min(self.heads)
+    }
+
     fn finish_gradient(&self, weights: &FolderWeights<'_>, x: &Rows, slope: &Rows) -> Result<Rows> {
         self.norm_gradient("ln_f", weights, x, slope)
     }

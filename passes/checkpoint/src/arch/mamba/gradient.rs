@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ops::elementwise::{Activation, sigmoid, softplus};
 use crate::ops::matmul::{Order, linear};
 use crate::ops::norm::{rms_norm, rms_norm_gradient};
-use crate::ops::scan::{Scan, causal_conv, causal_conv_gradient};
+use crate::ops::scan::{CHANNELS, Scan, causal_conv, causal_conv_gradient};
 use crate::rows::{Batch, Rows};
 use crate::run::FolderWeights;
 
@@ -64,6 +64,12 @@ impl Gradients for Mamba {
         let mut out = rms_norm_gradient(x, &gain, self.epsilon, &weights.layer(mix)?.gradient(&by_mix));
         add(&mut out, &slope);
         Ok(out)
+    }
+
+    fn floats_of_token(&self, _tokens: usize, _threads: usize) -> usize {
+        // Both halves of the projection, the convolution before and after its activation, steps before and after theirs, the scan, both gates and the
+        // slopes by each; then B's and C's slopes by strips of channels.
+        18 * self.inner + 2 * self.states * self.inner.div_ceil(CHANNELS)
     }
 
     fn finish_gradient(&self, weights: &FolderWeights<'_>, x: &Rows, slope: &Rows) -> Result<Rows> {
