@@ -23,6 +23,7 @@
 //! *Cost*: that of the search (`passes/permute`) and one pass over the weights.
 
 mod goal;
+mod picture;
 
 use crate::{
     Pass, PassContext, PassError, PermuteOptions,

@@ -5,6 +5,7 @@
 //! [`Verdict::Invalid`] says so. Nothing is modelled: a counter that the machine lacks is "not measured", and leaves the gate undecided.
 
 mod counters;
+mod history;
 mod interval;
 mod measure;
 mod plan;

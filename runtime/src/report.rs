@@ -16,7 +16,7 @@ mod html;
 mod table;
 
 pub use chart::{Bars, Chart, Lines, Series};
-pub use heat_map::HeatMap;
+pub use heat_map::{HeatMap, Shade};
 pub use table::{Cell, Column, Table};
 
 use serde::Serialize;

@@ -62,12 +62,36 @@ fn arms_are_compiled_measured_and_judged() {
     assert!(arms[0]["traffic"]["Err"].as_str().unwrap().contains("not measured"));
     let checks = metrics["judgement"]["checks"].as_array().unwrap();
     assert!(checks.iter().all(|c| c["verdict"] != "met"), "four pairs decide nothing, and 4 bits lose quality: {checks:?}");
-    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("<svg"));
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("Steps of the loop") && !page.contains("Heat maps"), "nothing was permuted");
     assert!(fs::read_to_string(out.join("metrics.csv")).unwrap().contains("C2 against A"));
 
     let again = run(folder, &[], &["--enforce"]);
     assert_eq!(again.code, Some(1), "the gate is not met: {}", again.stderr);
     assert!(events(folder, "arm").iter().all(|e| e["cached"] == true), "all variants were in the cache");
+}
+
+#[test]
+fn the_page_shows_what_a_permutation_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, out) = (folder.path(), folder.path().join("out"));
+    configure(folder);
+    let permute = "pipeline.permute=icd-permute{objective=group group=32}";
+    run(folder, &["gate.measure=false", permute, "pipeline.mode=linear"], &[]).success();
+    let page = || {
+        icd_run(&[out.to_str().unwrap(), "gate", "--epochs", "1", "--rounds", "1"]).success();
+        fs::read_to_string(out.join("report.html")).unwrap()
+    };
+    let drawn = page();
+    for what in
+        ["before icd-permute: squared range of groups (objective", "after icd-permute: squared range of groups (objective", "accept"]
+    {
+        assert!(drawn.contains(what), "no '{what}' in {drawn}");
+    }
+    fs::write(out.join("events.jsonl"), "{\n").unwrap();
+    assert!(page().contains("events.jsonl: line 1 is no JSON object"));
+    fs::remove_file(out.join("events.jsonl")).unwrap();
+    assert!(!page().contains("Steps of the loop"));
 }
 
 #[test]

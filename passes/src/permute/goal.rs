@@ -1,5 +1,6 @@
 //! What the search maximizes or minimizes for one space, jointly over all products that read it.
 
+use super::picture::Picture;
 use crate::{
     PassError,
     channels::{
@@ -45,7 +46,7 @@ impl<'p> Demand<'p> {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// One order for each context.
-    Better { orders: Vec<Permutation>, figures: Option<(f64, f64)> },
+    Better { orders: Vec<Permutation>, figures: Option<(f64, f64)>, picture: Option<Picture> },
     /// No order better than the one there is.
     Kept { figure: f64 },
     /// No order changes the objective, and why.
@@ -64,11 +65,15 @@ impl Found {
     /// Adds figures to a report row.
     pub(crate) fn report(&self, row: &mut serde_json::Value) {
         match self {
-            Found::Better { figures: Some((before, after)), .. } => {
-                row["objective_before"] = (*before).into();
-                row["objective_after"] = (*after).into();
+            Found::Better { figures, picture, .. } => {
+                if let Some((before, after)) = figures {
+                    row["objective_before"] = (*before).into();
+                    row["objective_after"] = (*after).into();
+                }
+                if let Some(picture) = picture {
+                    row["picture"] = picture.to_json();
+                }
             }
-            Found::Better { figures: None, .. } => {}
             Found::Kept { figure } => row["objective_before"] = (*figure).into(),
             Found::Indifferent { why } => row["why"] = why.as_str().into(),
         }
@@ -89,7 +94,7 @@ impl Goal {
                 Permutation::new(order)
             };
             let orders = (0..count).map(|_| one()).collect::<Result<_, _>>()?;
-            return Ok(Found::Better { orders, figures: None });
+            return Ok(Found::Better { orders, figures: None, picture: None });
         }
         if let Some(why) = self.unfit(size) {
             return Ok(Found::Indifferent { why });
@@ -110,7 +115,11 @@ impl Goal {
             better |= gains;
             orders.push(if gains { found } else { identity.clone() });
         }
-        Ok(if better { Found::Better { orders, figures: Some((before, after)) } } else { Found::Kept { figure: before } })
+        if !better {
+            return Ok(Found::Kept { figure: before });
+        }
+        let picture = Picture::of(self, &matrices, &orders, size);
+        Ok(Found::Better { orders, figures: Some((before, after)), picture })
     }
 
     /// Why no order of a space of this size matters.

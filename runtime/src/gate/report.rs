@@ -1,6 +1,6 @@
 //! The gate's report.
 
-use super::{ArmData, Judgement, Measured, Plan};
+use super::{ArmData, Judgement, Measured, Plan, history};
 use crate::{
     L2State, record,
     report::{Bars, Cell, Chart, Column, Lines, Report, ReportError, Series, Table, write_file},
@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::Path};
 /// # Errors
 /// The file system refuses.
 pub fn write(folder: &Path, plan: &Plan, measured: &Measured, judgement: &Judgement) -> Result<Report, ReportError> {
-    let report = report(plan, measured, judgement);
+    let report = history::add(report(plan, measured, judgement), folder, plan);
     let (command, date) = (record::command_line(), record::today());
     let all = json!({ "command": command, "date": date, "model": plan.model, "targets": plan.targets, "score": plan.score, "measured": measured, "judgement": judgement });
     write_file(&folder.join("metrics.json"), &format!("{all:#}\n"))?;
