@@ -66,6 +66,10 @@ fn plan_of((width, layers, heads, kv_heads, inner): Shape, options: &Options) ->
     plan(&ModelFolder::open(dir.path()).unwrap(), options, TEXT).unwrap()
 }
 
+fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
 fn options(scheme: &str, method: Method) -> Options {
     Options { asymmetric: true, act_order: true, ..Options::new(scheme.parse().unwrap(), method) }
 }
@@ -96,6 +100,7 @@ fn large_models_are_planned_from_measured_layers() {
 #[test]
 fn hessians_in_blocks_keep_405_billion_weights_below_20_gb_and_20_hours() {
     let shape = (16384, 126, 128, 8, 53248);
+    let plan_of = |shape, options: &Options| on(2, || plan_of(shape, options));
     for (scheme, method) in [("w4a16", Method::Gptq), ("w4a16", Method::GptqBest), ("vq2", Method::Vptq)] {
         let whole = plan_of(shape, &options(scheme, method));
         let cut = plan_of(shape, &Options { hessian_block: Some(8192), ..options(scheme, method) });
@@ -122,6 +127,14 @@ fn hessians_in_blocks_keep_405_billion_weights_below_20_gb_and_20_hours() {
             assert!(cut.memory_bytes < 20_000_000_000, "{o:?}: {}", cut.memory_bytes);
         }
     }
+}
+
+/// Each thread of a matrix product copies 512 input channels of all outputs, at the widest 53248.
+#[test]
+fn more_threads_need_more_memory() {
+    let o = Options { hessian_block: Some(8192), ..options("w4a16", Method::Gptq) };
+    let bytes = |threads| on(threads, || plan_of((16384, 2, 128, 8, 53248), &o).memory_bytes);
+    assert!(bytes(16) - bytes(1) >= 15 * 4 * 512 * 53248, "{} on 16 threads, {} on one", bytes(16), bytes(1));
 }
 
 /// A map of outputs runs the model backwards: more arithmetic in proportion to the text, more memory for longer sequences.

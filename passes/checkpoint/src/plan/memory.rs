@@ -17,7 +17,7 @@ use crate::scheme::WeightForm;
 use crate::statistics::SAMPLE_ROWS;
 
 /// Bytes that the process needs besides the layers.
-const BASE: usize = 96 << 20;
+const BASE: usize = 64 << 20;
 /// Most bytes of freed activations that the allocator holds back.
 const HELD_BACK: usize = 160 << 20;
 /// Columns that a thread of GPTQ or VPTQ works on.
@@ -38,8 +38,19 @@ pub(super) fn peak(folder: &ModelFolder, arch: &dyn Architecture, options: &Opti
     let rows = if matches!(options.preprocess, Preprocess::Quarot | Preprocess::Axes) { 2 * BLOCK_BYTES } else { 0 };
     let held_back = activations(arch, &arch.linears(0), text.tokens).min(HELD_BACK);
     let blocks = (0..arch.blocks()).map(|block| of_block(folder, arch, options, &arch.linears(block), text.tokens, threads));
+    let used = blocks.max().unwrap_or(0).max(largest_tensor + rows + held_back) + packed(widest(arch), text.tokens, threads);
     let backwards = if options.output_map.is_none() { 0 } else { of_importance(folder, arch, options, text.longest, threads) };
-    BASE + blocks.max().unwrap_or(0).max(largest_tensor + rows + held_back).max(backwards)
+    BASE + used.max(backwards)
+}
+
+/// Output channels of the widest layer.
+fn widest(arch: &dyn Architecture) -> usize {
+    (0..arch.blocks()).map(|block| largest(&arch.linears(block), &|s| s.n)).max().unwrap_or(0)
+}
+
+/// What the threads of a matrix product with `n` output channels copy of the weight. They keep it until the process ends.
+fn packed(n: usize, tokens: usize, threads: usize) -> usize {
+    threads.min(tokens.div_ceil(TASK_ROWS)) * 4 * PACKED_ROWS * n
 }
 
 /// What the importance of outputs needs, with sequences of `tokens` tokens: the head and what is kept of all layers as f32, what enters each block, the
@@ -49,10 +60,10 @@ fn of_importance(folder: &ModelFolder, arch: &dyn Architecture, options: &Option
     let specs: Vec<LinearSpec> = (0..arch.blocks()).flat_map(|block| arch.linears(block)).collect();
     let outputs: usize = specs.iter().map(|s| s.n).sum();
     let head_values = 4 * vocabulary * width;
-    let between = 4 * tokens * width * (arch.blocks() + 1);
+    // What enters each block, and of the last one what leaves it, what the head reads, and the slopes by both.
+    let between = 4 * tokens * width * (arch.blocks() + 4);
     let inside = 4 * tokens * gradients.floats_of_token(tokens, threads);
-    // Besides, each thread of the product has some rows of the head in the order that it reads them in.
-    let logits = 4 * tokens * vocabulary + threads.min(tokens.div_ceil(TASK_ROWS)) * 4 * PACKED_ROWS * vocabulary;
+    let logits = 4 * tokens * vocabulary + packed(vocabulary.max(widest(arch)), tokens, threads);
     // Two halves of the text, f64.
     let running = weights(&specs, 1, &|s| read_from(folder, options, s)) + between + logits + inside + 16 * outputs;
     head_values + running.max(folder.bytes(&head))
