@@ -19,8 +19,7 @@ pub(super) fn add(mut report: Report, folder: &Path, plan: &Plan) -> Report {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => report = report.note(format!("Steps of the loop: {LOG}: {e}")),
     }
-    let arm = |role| plan.arms.iter().find(|a| a.role == role);
-    let Some(arm) = arm(Role::Repermuted).or_else(|| arm(Role::Permuted)) else { return report };
+    let Some(arm) = plan.arm(Role::Repermuted).or_else(|| plan.arm(Role::Permuted)) else { return report };
     let path = folder.join(&arm.artifact);
     let read = Artifact::open(&path).map_err(|e| e.to_string()).and_then(|file| match file.member(artifact::REPORT) {
         Some(bytes) => serde_json::from_slice::<Value>(bytes).map_err(|e| format!("{}: {}: {e}", path.display(), artifact::REPORT)),
@@ -83,4 +82,59 @@ fn heat_maps(mut report: Report, passes: &Value) -> Report {
 
 fn text(value: &Value, at: &str) -> String {
     value.pointer(at).and_then(Value::as_str).unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::{Arm, Score, Targets};
+    use crate::report::Section;
+    use icd_core::{artifact::Writer, manifest::Manifest};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn plan(artifact: &Path) -> Plan {
+        let arm = Arm { role: Role::Repermuted, artifact: artifact.into(), pipeline: String::new(), digest: String::new() };
+        let (score, targets) = (Score::default(), Targets::default());
+        Plan { model: "m".into(), arms: vec![arm], inputs: None, reference: None, score, targets }
+    }
+
+    #[test]
+    fn steps_and_the_first_spaces_are_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = json!({ "event": "accept", "seconds": 1.5, "stages": ["a", "", "b"], "reason": "faster" });
+        std::fs::write(folder.path().join(LOG), format!("{log}\n")).unwrap();
+        let picture = json!({ "of": "cost", "columns": 2, "before": [4.0, 0.0], "after": [1.0, 3.0] });
+        let space = |n: usize| json!({ "space": format!("s{n}"), "picture": picture, "objective_before": 4.0, "objective_after": 4.0 });
+        let rows: Vec<Value> = (0..6).map(space).chain([json!({ "space": "kept" })]).collect();
+        let passes = json!({ "passes": [{ "pass": "icd-simplify" }, { "pass": "icd-permute", "tables": { "spaces": rows } }] });
+        let path = folder.path().join("c2.icd");
+        let mut writer = Writer::new(Manifest {
+            format: String::new(),
+            version: (0, 0),
+            producer: "test".into(),
+            model: "m".into(),
+            pipeline: String::new(),
+            inputs: vec![],
+            outputs: vec![],
+            weights: BTreeMap::new(),
+            programs: vec![],
+            checksums: BTreeMap::new(),
+        });
+        writer.member(artifact::REPORT, passes.to_string().into_bytes()).unwrap();
+        writer.write(&path).unwrap();
+        let report = add(Report::new("t"), folder.path(), &plan(Path::new("c2.icd")));
+        let text = report.to_text();
+        assert!(text.contains("a → b") && text.contains("faster") && text.contains("The first 4 of 6 spaces are drawn."), "{text}");
+        let maps: Vec<&HeatMap> =
+            report.sections.iter().filter_map(|s| if let Section::Chart(Chart::HeatMap(map)) = s { Some(map) } else { None }).collect();
+        assert_eq!(maps.len(), 2 * MOST_SPACES);
+        assert_eq!(maps[1].title, "s0, after icd-permute: cost (objective 4.0000e0)");
+        assert_eq!((maps[1].columns, maps[1].cells.as_slice(), maps[1].shade), (2, [1.0, 3.0].as_slice(), Shade::Linear(4.0)));
+
+        std::fs::write(&path, "no artifact").unwrap();
+        std::fs::write(folder.path().join(LOG), "{").unwrap();
+        let text = add(Report::new("t"), folder.path(), &plan(Path::new("c2.icd"))).to_text();
+        assert!(text.contains("line 1 is no JSON object") && text.contains("Heat maps of permutations: "), "{text}");
+    }
 }

@@ -38,14 +38,13 @@ pub(super) fn peak(folder: &ModelFolder, arch: &dyn Architecture, options: &Opti
     let rows = if matches!(options.preprocess, Preprocess::Quarot | Preprocess::Axes) { 2 * BLOCK_BYTES } else { 0 };
     let held_back = activations(arch, &arch.linears(0), text.tokens).min(HELD_BACK);
     let blocks = (0..arch.blocks()).map(|block| of_block(folder, arch, options, &arch.linears(block), text.tokens, threads));
-    let used = blocks.max().unwrap_or(0).max(largest_tensor + rows + held_back) + packed(widest(arch), text.tokens, threads);
-    let backwards = if options.output_map.is_none() { 0 } else { of_importance(folder, arch, options, text.longest, threads) };
-    BASE + used.max(backwards)
-}
-
-/// Output channels of the widest layer.
-fn widest(arch: &dyn Architecture) -> usize {
-    (0..arch.blocks()).map(|block| largest(&arch.linears(block), &|s| s.n)).max().unwrap_or(0)
+    let blocks = blocks.max().unwrap_or(0).max(largest_tensor + rows + held_back);
+    let widest = (0..arch.blocks()).map(|block| largest(&arch.linears(block), &|s| s.n)).max().unwrap_or(0);
+    if options.output_map.is_none() {
+        return BASE + blocks + packed(widest, text.tokens, threads);
+    }
+    let vocabulary = arch.head().map_or(0, |(_, [vocabulary, _])| vocabulary);
+    BASE + blocks.max(of_importance(folder, arch, options, text.longest, threads)) + packed(widest.max(vocabulary), text.longest, threads)
 }
 
 /// What the threads of a matrix product with `n` output channels copy of the weight. They keep it until the process ends.
@@ -54,7 +53,7 @@ fn packed(n: usize, tokens: usize, threads: usize) -> usize {
 }
 
 /// What the importance of outputs needs, with sequences of `tokens` tokens: the head and what is kept of all layers as f32, what enters each block, the
-/// slopes by the logits, and those inside a block.
+/// slopes by the logits, and those inside a block; copies by threads apart.
 fn of_importance(folder: &ModelFolder, arch: &dyn Architecture, options: &Options, tokens: usize, threads: usize) -> usize {
     let (Some((head, [vocabulary, width])), Some(gradients)) = (arch.head(), arch.gradients()) else { return 0 };
     let specs: Vec<LinearSpec> = (0..arch.blocks()).flat_map(|block| arch.linears(block)).collect();
@@ -63,7 +62,7 @@ fn of_importance(folder: &ModelFolder, arch: &dyn Architecture, options: &Option
     // What enters each block, and of the last one what leaves it, what the head reads, and the slopes by both.
     let between = 4 * tokens * width * (arch.blocks() + 4);
     let inside = 4 * tokens * gradients.floats_of_token(tokens, threads);
-    let logits = 4 * tokens * vocabulary + packed(vocabulary.max(widest(arch)), tokens, threads);
+    let logits = 4 * tokens * vocabulary;
     // Two halves of the text, f64.
     let running = weights(&specs, 1, &|s| read_from(folder, options, s)) + between + logits + inside + 16 * outputs;
     head_values + running.max(folder.bytes(&head))
