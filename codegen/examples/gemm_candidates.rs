@@ -1,7 +1,7 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
 //! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, of 3 bits `sym128w3`, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
-//! activations; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `gated`, `split=N,N…` joined by `+`;
+//! activations, any of these beside 16-bit activations with `s24` behind it when 2:4 sparse; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `gated`, `split=N,N…` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@FAMILY` all of one family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
@@ -60,6 +60,7 @@ fn problem(text: &str, arch: Arch) -> Result<GemmProblem, Box<dyn Error>> {
     let sizes: Vec<usize> = fields.next().unwrap_or_default().split('x').map(str::parse).collect::<Result<_, _>>()?;
     let &[m, n, k] = sizes.as_slice() else { return Err("sizes are MxNxK".into()) };
     let name = fields.next().unwrap_or("sym128");
+    let (name, two_four) = name.strip_suffix("s24").map_or((name, false), |name| (name, true));
     let is_wide = name.ends_with("a16");
     let weight = weight(name.strip_suffix("a16").unwrap_or(name))?;
     let epilogue = epilogue(fields.next().unwrap_or_default())?;
@@ -72,7 +73,7 @@ fn problem(text: &str, arch: Arch) -> Result<GemmProblem, Box<dyn Error>> {
         (_, Some("fp8")) => DType::F8E4M3FN,
         _ => float,
     };
-    Ok(GemmProblem { m, n, k, act, out, weight, epilogue, arch })
+    Ok(GemmProblem { m, n, k, act, out, weight, two_four, epilogue, arch })
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

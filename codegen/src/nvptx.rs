@@ -19,6 +19,7 @@ pub mod gemm_transposed;
 pub mod gemm_tuned;
 pub mod gemm_warp;
 pub mod gemm_warpgroup;
+mod gemm_weights;
 pub mod gemm_wgmma;
 pub mod intrinsics;
 mod kernel;

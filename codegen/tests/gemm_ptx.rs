@@ -43,7 +43,7 @@ fn assemble(ptxas: &Path, kernel: &KernelModule) -> Result<String, String> {
 }
 
 fn problem(m: usize, n: usize, k: usize, weight: WeightFormat, arch: Arch) -> GemmProblem {
-    GemmProblem { m, n, k, act: DType::F16, out: DType::F16, weight, epilogue: Epilogue::default(), arch }
+    GemmProblem { m, n, k, act: DType::F16, out: DType::F16, weight, two_four: false, epilogue: Epilogue::default(), arch }
 }
 
 const W4: WeightFormat = WeightFormat::W4 { symmetric: true, group: 128 };
@@ -69,7 +69,7 @@ fn check(problems: &[GemmProblem], candidates: usize) {
                     Ok(report) => {
                         let used = report.lines().filter(|l| l.contains("spill") || l.contains("Used")).collect::<Vec<_>>().join(" ");
                         println!("{} {used}", kernel.entry);
-                        let is_taken = choose(problem, &[]).is_ok_and(|(f, taken)| f.name == family.name && taken == candidate.tile);
+                        let is_taken = choose(problem, &[]).is_ok_and(|c| c.family.name == family.name && c.tile == candidate.tile);
                         if is_taken && spilled_bytes(&report) > 0 {
                             failures.push(format!("{} spills: {used}", kernel.entry));
                         }
@@ -154,6 +154,11 @@ fn every_variant_assembles() {
             problems.push(GemmProblem { act, out: act, epilogue: all, ..problem(200, 72, 1040, weight, Arch::Sm90a) });
         }
     }
+    for act in [DType::F16, DType::BF16] {
+        for weight in [W4, WeightFormat::W4 { symmetric: false, group: 32 }, WeightFormat::Dense, W8] {
+            problems.push(GemmProblem { act, out: act, two_four: true, epilogue: all, ..problem(200, 72, 1040, weight, Arch::Sm90a) });
+        }
+    }
     for group in [256, 1152] {
         let weight = WeightFormat::W4 { symmetric: false, group };
         problems.push(GemmProblem { act: DType::I8, epilogue: all, ..problem(200, 72, 1040, weight, Arch::Sm90a) });
@@ -186,6 +191,14 @@ fn narrow_and_gated_kernels_spill_nothing() {
             &[GemmProblem { epilogue: gated, ..wide }, problem(m, 8192, 8192, W3, Arch::Sm90a), problem(m, 8192, 8192, W8, Arch::Sm90a)],
             1,
         );
+    }
+}
+
+#[test]
+fn sparse_kernels_spill_nothing() {
+    for m in [16, 64, 256, 4096] {
+        let sparse = |weight| GemmProblem { two_four: true, ..problem(m, 8192, 8192, weight, Arch::Sm90a) };
+        check(&[sparse(W4), sparse(WeightFormat::Dense)], 2);
     }
 }
 

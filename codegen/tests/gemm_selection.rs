@@ -1,7 +1,7 @@
 //! The choice of a kernel against measurements (`docs/benchmarks/w4a16_candidates_h200.json`).
 
 use icd_codegen::nvptx::{
-    gemm::{Candidate, FAMILIES, choose},
+    gemm::{Candidate, Choice, FAMILIES, choose},
     gemm_multicast,
 };
 use icd_core::{
@@ -30,7 +30,7 @@ impl Point {
     fn problem(&self) -> GemmProblem {
         let weight = WeightFormat::W4 { symmetric: true, group: 128 };
         let epilogue = Epilogue::default();
-        GemmProblem { m: self.m, n: self.n, k: self.k, act: DType::F16, out: DType::F16, weight, epilogue, arch: Arch::Sm90a }
+        GemmProblem { m: self.m, n: self.n, k: self.k, act: DType::F16, out: DType::F16, weight, two_four: false, epilogue, arch: Arch::Sm90a }
     }
     fn best(&self) -> f64 {
         self.us.values().copied().fold(f64::INFINITY, f64::min)
@@ -51,7 +51,7 @@ fn points() -> Vec<Point> {
 /// Points where the chosen kernel was timed and is at most 5 % slower than the best, points where it was timed, all.
 fn share(points: &[&Point]) -> (usize, usize, usize) {
     let took = |p: &&&Point| {
-        let (family, tile) = choose(&p.problem(), &[]).unwrap();
+        let Choice { family, tile, .. } = choose(&p.problem(), &[]).unwrap();
         p.us.get(&format!("{}:{tile}", family.name)).copied()
     };
     let timed: Vec<(f64, f64)> = points.iter().filter_map(|p| took(&p).map(|us| (us, p.best()))).collect();

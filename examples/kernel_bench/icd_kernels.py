@@ -3,6 +3,7 @@
     from icd_kernels import Kernel
     k = Kernel("out/kernel")                    # a folder
     w = k.pack(codes, scales)                   # uint8 [K, N] codes, [K/group, N] scales (and zeros), or dense [K, N] weights
+    w = k.pack(codes, scales, kept=mask)        # 2:4 sparse: bool [K, N], at most two of every four rows; the others' codes mean zero
     k(w, x, y)                                  # on the current stream; bias= and residual= where the kernel has them; y a list for several outputs
 """
 import ctypes
@@ -42,6 +43,14 @@ def in_bytes(fields, bits):
     return sum(fields[:, i::count] << (bits * i) for i in range(count)).to(torch.uint8)
 
 
+def two_of_four(kept):
+    """Positions [K/2, N] among their four rows of the elements that are stored: those in `kept` [K, N], and others where these are fewer than two."""
+    groups = kept.view(-1, 4, kept.shape[1])
+    order = torch.arange(4, device=kept.device)[None, :, None]
+    chosen = ((~groups).to(torch.int64) * 4 + order).argsort(1)[:, :2]
+    return chosen.sort(1).values.reshape(-1, kept.shape[1])
+
+
 class Kernel:
     """One generated GEMM kernel, loaded."""
 
@@ -63,7 +72,7 @@ class Kernel:
         self.workspace = torch.zeros(sizes[0], dtype=torch.uint8, device="cuda") if sizes else None
         self.bytes_per_weight = self.pack_info["bytes"] / (self.pack_info["format"]["n"] * self.pack_info["format"]["k"])
 
-    def pack(self, weights, scales=None, zeros=None):
+    def pack(self, weights, scales=None, zeros=None, kept=None):
         """Packs weights with the layout that pack.json describes; any device."""
         p = self.pack_info
         n, k, tn, tk = p["format"]["n"], p["format"]["k"], p["tile_n"], p["tile_k"]
@@ -76,10 +85,25 @@ class Kernel:
             weights = weights.view(torch.int8)
         full = torch.full((kt * tk, nt * tn), {"w3": 4, "w4": 8}.get(kind, 0), dtype=weights.dtype, device=weights.device)
         full[:k, :n] = weights
-        elements = full.view(kt, tk, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, tk * tn)
+        positions = None
+        if p["format"].get("two_four"):
+            mask = torch.zeros(full.shape, dtype=torch.bool, device=weights.device)
+            mask[:k, :n] = kept
+            positions = two_of_four(mask)
+            rows_of = torch.arange(positions.shape[0], device=weights.device)[:, None] // 2 * 4 + positions
+            full = full.gather(0, rows_of)
+
+        def by_tile(matrix):
+            return matrix.view(kt, -1, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, -1)
+
+        elements = by_tile(full)
         tiles = elements[:, order]
+        tail = []
+        if positions is not None:
+            fields = torch.tensor([t["k"] * tn + t["n"] for t in layout_table(p["positions_layout"])], device=weights.device)
+            tail = [in_bytes(by_tile(positions)[:, fields], 2)]
         if not coded:
-            return tiles.contiguous().view(torch.uint8).reshape(-1)
+            return torch.cat([tiles.contiguous().view(torch.uint8), *tail], 1).reshape(-1).contiguous()
         if kind == "w3":
             high = torch.tensor([t["k"] * tn + t["n"] for t in layout_table(p["high_bits_layout"])], device=weights.device)
             parts = [in_bytes(tiles & 3, 2), in_bytes(elements[:, high] >> 2, 1)]
@@ -93,9 +117,8 @@ class Kernel:
             table = torch.zeros((kt * rows, nt * tn), dtype=dtype, device=weights.device)
             valid = source < values.shape[0]
             table[valid, :n] = values.to(dtype)[source[valid]]
-            table = table.view(kt, rows, nt, tn).permute(2, 0, 1, 3).reshape(nt * kt, rows * tn).contiguous()
-            parts.append(table.view(torch.uint8))
-        return torch.cat(parts, 1).reshape(-1).contiguous()
+            parts.append(by_tile(table).contiguous().view(torch.uint8))
+        return torch.cat(parts + tail, 1).reshape(-1).contiguous()
 
     def tensor_map(self, x, param):
         """The 128 bytes that describe `x` to the copy engine, as kernel.json's parameter says."""

@@ -37,21 +37,33 @@ def eight(shape, dtype, gen):
 
 
 def make_weights(problem, gen):
+    """What `Kernel.pack` takes, and the matrix that it means."""
+    raw, reference, center = dense_weights(problem, gen)
+    if not problem.get("two_four"):
+        return raw, reference
+    n, k = problem["n"], problem["k"]
+    ranks = torch.rand((math.ceil(k / 4), 4, n), device=DEV, generator=gen).argsort(1)
+    kept = (ranks < 2).view(-1, n)[:k]
+    pruned = torch.where(kept, raw[0], center.to(raw[0].dtype))
+    return (pruned, *raw[1:], *[None] * (3 - len(raw)), kept), reference * kept
+
+
+def dense_weights(problem, gen):
     n, k, w = problem["n"], problem["k"], problem["weight"]
     if w["kind"] == "dense":
         dense = (torch.randn((k, n), device=DEV, generator=gen) * 0.05).to(FLOAT[problem["act"]])
-        return (dense,), dense.double()
+        return (dense,), dense.double(), torch.zeros(())
     if w["kind"] == "w8":
         q = eight((k, n), w["dtype"], gen)
-        return (q,), q.double()
+        return (q,), q.double(), torch.zeros(())
     bits = {"w3": 3, "w4": 4}[w["kind"]]
     codes = torch.randint(0, 1 << bits, (k, n), dtype=torch.uint8, device=DEV, generator=gen)
     groups = math.ceil(k / w["group"])
     scales = (torch.rand((groups, n), device=DEV, generator=gen) * 0.02 + 0.005).to(FLOAT[problem["act"]] if problem["act"] in ("f16", "bf16") else torch.float16)
     zeros = None if w["symmetric"] else torch.randint(0, 1 << bits, (groups, n), dtype=torch.uint8, device=DEV, generator=gen)
     rows = torch.arange(k, device=DEV) // w["group"]
-    center = float(1 << bits - 1) if zeros is None else zeros[rows].double()
-    return (codes, scales, zeros), (codes.double() - center) * scales[rows].double()
+    center = torch.full((), float(1 << bits - 1), device=DEV, dtype=torch.float64) if zeros is None else zeros[rows].double()
+    return (codes, scales, zeros), (codes.double() - center) * scales[rows].double(), center
 
 
 def graph_us(call, calls, replays):
@@ -87,7 +99,8 @@ def main():
     for folder in folders:
         info = json.load(open(os.path.join(folder, "kernel.json")))
         p = info["problem"]
-        groups.setdefault((p["n"], p["k"], json.dumps(p["weight"]), p["act"]), []).append((p["m"], folder))
+        weight = dict(p["weight"], **({"two_four": True} if p.get("two_four") else {}))
+        groups.setdefault((p["n"], p["k"], json.dumps(weight), p["act"]), []).append((p["m"], folder))
     seed = time.time_ns() & 0xFFFFFF
     gen = torch.Generator(device=DEV).manual_seed(seed)
     print("seed", seed, torch.cuda.get_device_name(), torch.version.cuda)

@@ -65,6 +65,9 @@ pub struct KernelArgs {
     /// Store zero points beside scales.
     #[arg(long)]
     asym: bool,
+    /// The weights are 2:4 sparse: in every four successive rows of a column at most two are other than zero. Beside 16-bit activations.
+    #[arg(long)]
+    two_four: bool,
     /// Type of 16-bit activations and scales, and of the output.
     #[arg(long, value_enum, default_value = "f16")]
     float: Float,
@@ -153,6 +156,7 @@ pub fn run(args: &KernelArgs) -> anyhow::Result<i32> {
             Scheme::W8a8 | Scheme::W8a16 => WeightFormat::W8 { dtype: DType::I8 },
             Scheme::Fp8 | Scheme::Fp8a16 => WeightFormat::W8 { dtype: DType::F8E4M3FN },
         },
+        two_four: args.two_four,
         epilogue: args.epilogue()?,
         arch: args.arch,
     };

@@ -64,18 +64,28 @@ pub struct Selected {
 /// # Errors
 /// The last family's reason when none supports the problem; LLVM's failure.
 pub fn select(problem: &GemmProblem, tables: &[TuneTable]) -> Result<Selected, KernelError> {
-    let (family, tile) = choose(problem, tables)?;
+    let Choice { family, tile, .. } = choose(problem, tables)?;
     let kernel = (family.emit)(problem, &tile)?;
     Ok(Selected { family, tile, kernel })
 }
 
-/// Family and tile that [`select`] takes.
+/// Family and tile for a problem, and the microseconds that were measured or are expected.
+pub struct Choice {
+    /// Microseconds.
+    pub us: f64,
+    /// Family.
+    pub family: &'static Family,
+    /// Name of the tile.
+    pub tile: String,
+}
+
+/// What [`select`] takes.
 ///
 /// # Errors
 /// The last family's reason when none supports the problem.
-pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<(&'static Family, String), Unsupported> {
+pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<Choice, Unsupported> {
     let mut reason = Unsupported { family: "gemm", constraint: "no family is registered".into() };
-    let mut best: Option<(f64, &'static Family, String)> = None;
+    let mut best: Option<Choice> = None;
     let measured = gemm_tuned::best(problem, tables);
     for family in FAMILIES {
         if let Err(why) = (family.supports)(problem) {
@@ -83,15 +93,16 @@ pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<(&'static F
             continue;
         }
         for candidate in (family.candidates)(problem) {
-            if measured.is_some_and(|m| m.family == family.name && m.tile == candidate.tile) {
-                return Ok((family, candidate.tile));
+            let Candidate { us, tile } = candidate;
+            if let Some(m) = measured.filter(|m| m.family == family.name && m.tile == tile) {
+                return Ok(Choice { us: m.us, family, tile });
             }
-            if best.as_ref().is_none_or(|b| candidate.us < b.0) {
-                best = Some((candidate.us, family, candidate.tile));
+            if best.as_ref().is_none_or(|b| us < b.us) {
+                best = Some(Choice { us, family, tile });
             }
         }
     }
-    best.map(|(_, family, tile)| (family, tile)).ok_or(reason)
+    best.ok_or(reason)
 }
 
 /// The packed form that the kernels of a family read for a problem.
@@ -100,6 +111,7 @@ pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<(&'static F
 /// The format is unusable (group size, float type, size).
 pub fn pack_format(problem: &GemmProblem, k_order: KOrder, family: &'static str) -> Result<PackFormat, Unsupported> {
     PackFormat::new(problem.n, problem.k, problem.weight, problem.packed_float(), k_order)
+        .and_then(|format| format.with_two_four(problem.two_four))
         .map_err(|e| Unsupported { family, constraint: e.to_string() })
 }
 
@@ -116,6 +128,14 @@ pub(crate) fn check_common(problem: &GemmProblem, family: &'static str) -> Resul
         return no(format!("output must be {} or f32, not {}", problem.act.name(), problem.out.name()));
     }
     check_sizes(problem, family)
+}
+
+/// Constraint of families whose instructions read every weight.
+pub(crate) fn check_all_stored(problem: &GemmProblem, family: &'static str) -> Result<(), Unsupported> {
+    match problem.two_four {
+        true => Err(Unsupported { family, constraint: "2:4 sparse weights are for wgmma and multicast".into() }),
+        false => Ok(()),
+    }
 }
 
 /// Constraints that families of 8-bit activations have.
@@ -140,6 +160,9 @@ pub(crate) fn check_eight_bits(problem: &GemmProblem, family: &'static str) -> R
     }
     if problem.epilogue.narrow_residual {
         return no("the residual must have the output's type".into());
+    }
+    if problem.two_four {
+        return no("2:4 sparse weights need 16-bit activations".into());
     }
     check_sizes(problem, family)
 }
@@ -197,7 +220,8 @@ pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String 
         DType::F8E4M3FN => "af8",
         _ => "a16",
     };
-    let mut name = format!("{w}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
+    let sparse = if problem.two_four { "s24" } else { "" };
+    let mut name = format!("{w}{sparse}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
     if problem.out != problem.act && (problem.has_row_scales() || problem.out == DType::F32) {
         name.push('_');
         name.push_str(problem.out.name());

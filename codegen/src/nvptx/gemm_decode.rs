@@ -15,7 +15,7 @@
 //! the way from the L2 to the multiprocessors that is full, as every block needs all of X.
 
 use crate::nvptx::{
-    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm::{ParamIndex, check_all_stored, check_common, pack_format, params, symbol},
     gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
@@ -48,6 +48,7 @@ const STORE_COLUMNS: u32 = 2;
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
     check_common(problem, NAME)?;
+    check_all_stored(problem, NAME)?;
     let no = |constraint: String| Err(Unsupported { family: NAME, constraint });
     if !problem.arch.has_bulk_copy() {
         return no(format!("{} has no bulk copies (sm_90 and later have)", problem.arch));

@@ -112,7 +112,7 @@ fn code_mask(format: &PackFormat) -> u32 {
     format.weight.codes().map_or(0, |c| u32::from(c.largest())) * ONES
 }
 
-/// A lane's four words of codes of half a tile, eight nibbles each.
+/// A lane's four words of codes of half a tile (of a 2:4 sparse tile: all of it), eight nibbles each.
 pub fn code_words<'c>(k: &KernelBuilder<'c>, format: &PackFormat, tile: Int<'c>, lane: Int<'c>, half: u32) -> [Int<'c>; 4] {
     let WeightFormat::W3 { .. } = format.weight else { return k.load_shared_16(k.add(tile, k.shl_c(lane, 4)), half * 512) };
     let low = k.load_shared_8(k.add(tile, k.shl_c(lane, 3)), half * 256);

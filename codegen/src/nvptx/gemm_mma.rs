@@ -16,7 +16,7 @@
 //! fragments the scales multiply the f32 sums of a group, else the weights.
 
 use crate::nvptx::{
-    gemm::{ParamIndex, check_common, pack_format, params, symbol},
+    gemm::{ParamIndex, check_all_stored, check_common, pack_format, params, symbol},
     gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
     gemm_warp::WarpProduct,
     kernel_module::{KernelError, KernelModule, Unsupported},
@@ -46,7 +46,8 @@ const UNROLLED_PIECES: u32 = 16;
 /// # Errors
 /// The violated constraint.
 pub fn supports(problem: &GemmProblem) -> Result<(), Unsupported> {
-    check_common(problem, NAME)
+    check_common(problem, NAME)?;
+    check_all_stored(problem, NAME)
 }
 
 /// Generates the kernel for one of [`candidates`].

@@ -331,7 +331,15 @@ impl<'k, 'c> Generator<'k, 'c> {
         let (k, tile, ring) = (self.k, self.tile, self.ring);
         let group = k.shr_c(self.warp, 2);
         let product =
-            WarpgroupProduct { k, format: &self.format, act: self.problem.act, rows: tile.rows, blocks: tile.blocks, lane: self.lane };
+            WarpgroupProduct {
+                k,
+                format: &self.format,
+                act: self.problem.act,
+                rows: tile.rows,
+                blocks: tile.blocks,
+                x_piece_bytes: tile.x_piece_bytes(),
+                lane: self.lane,
+            };
         let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
         let tile_offset = k.mul_c(strip, self.format.tile_bytes() as u32);
         let peer = k.map_shared(ring.empty, k.sub(k.int(CLUSTER - 1), self.rank));
@@ -345,10 +353,10 @@ impl<'k, 'c> Generator<'k, 'c> {
             let stage = |is_first: Int<'c>| {
                 let slot = k.get(cursor.slot);
                 k.mbarrier_wait(ring.full_at(k, slot), k.get(cursor.parity));
-                for piece in 0..tile.pieces {
+                for turn in 0..tile.turns {
                     let tile_address = k.add(self.weights_of(slot), tile_offset);
-                    product.multiply(self.x_of(slot), piece * tile.x_piece_bytes(), tile_address, piece, &sums);
-                    if piece == 0 {
+                    product.multiply(self.x_of(slot), tile_address, turn, &sums);
+                    if turn == 0 {
                         k.when(k.equal_c(is_first, 0), || self.release(peer, k.get(previous)));
                     }
                 }

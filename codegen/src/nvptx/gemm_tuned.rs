@@ -23,7 +23,7 @@ pub fn best<'t>(problem: &GemmProblem, own: &'t [TuneTable]) -> Option<&'t Measu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nvptx::gemm::{FAMILIES, choose};
+    use crate::nvptx::gemm::{Choice, FAMILIES, choose};
     use icd_core::{DType, arch::Arch, problem::Epilogue};
 
     #[test]
@@ -37,10 +37,11 @@ mod tests {
                 act: e.act,
                 out: if e.act.bytes() == 1 { DType::F16 } else { e.act },
                 weight: e.weight,
+                two_four: e.two_four,
                 epilogue: Epilogue::default(),
                 arch: Arch::Sm90a,
             };
-            let (family, tile) = choose(&problem, &[]).unwrap();
+            let Choice { family, tile, .. } = choose(&problem, &[]).unwrap();
             assert_eq!((family.name, tile.as_str()), (e.family.as_str(), e.tile.as_str()));
         }
     }
@@ -48,8 +49,8 @@ mod tests {
     #[test]
     fn own_tables_come_before_shipped_ones() {
         let entry = &shipped()[0].entries[0];
-        let Measured { m, n, k, act, weight, .. } = *entry;
-        let problem = GemmProblem { m, n, k, act, out: act, weight, epilogue: Epilogue::default(), arch: Arch::Sm90a };
+        let Measured { m, n, k, act, weight, two_four, .. } = *entry;
+        let problem = GemmProblem { m, n, k, act, out: act, weight, two_four, epilogue: Epilogue::default(), arch: Arch::Sm90a };
         let other = FAMILIES
             .iter()
             .filter(|f| (f.supports)(&problem).is_ok())
@@ -60,7 +61,7 @@ mod tests {
             entries: vec![Measured { family: other.0.clone(), tile: other.1.clone(), ..entry.clone() }],
             ..shipped()[0].clone()
         };
-        let (family, tile) = choose(&problem, &[own]).unwrap();
+        let Choice { family, tile, .. } = choose(&problem, &[own]).unwrap();
         assert_eq!((family.name.to_string(), tile), other);
     }
 }

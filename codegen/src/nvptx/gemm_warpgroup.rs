@@ -8,6 +8,9 @@
 //! The packed weights ([`KOrder::Natural`](icd_core::pack_format::KOrder::Natural), or
 //! [`KOrder::Bytes`](icd_core::pack_format::KOrder::Bytes) beside 8-bit activations) go from the ring to registers, are dequantized there and enter
 //! `wgmma` as operand A; X is operand B with the 128-byte swizzle. 16-bit weights are scaled in registers too; of 8-bit ones, the sums are.
+//!
+//! 2:4 sparse tiles have half the elements, and positions: one turn of four instructions `wgmma.sp`, of 64 bytes of `k` each, takes all of a tile and both
+//! pieces of X.
 
 use crate::nvptx::{
     gemm_fragments::{
@@ -18,7 +21,7 @@ use crate::nvptx::{
 };
 use icd_core::{
     DType,
-    pack_format::{PackFormat, TILE_K, TILE_N, WeightFormat},
+    pack_format::{PackFormat, TILE_N, WeightFormat},
 };
 
 /// Threads of a warpgroup.
@@ -35,9 +38,17 @@ pub const ROW_BYTES: u32 = 128;
 const FRAGMENT_REGISTERS: u32 = 16;
 /// Bytes that X's rows advance by in one instruction.
 const STEP_BYTES: u32 = 32;
+/// Elements of a column that an instruction of 16-bit operands takes.
+const STEP_ROWS: usize = 16;
+/// Turns in the consumers' loop body. Matrix instructions of one run while the next one's fragments are loaded, so these need registers of their own.
+pub const TURNS_A_LOOP: u32 = 2;
+/// Instructions of a turn ([`WarpgroupProduct::turns`]).
+const STEPS_A_TURN: u32 = ROW_BYTES / STEP_BYTES;
+
 /// Instructions of 16-bit operands that a packed tile takes.
-pub const STEPS: u32 = TILE_K as u32 / 16;
-const STEPS_A_HALF: u32 = ROW_BYTES / STEP_BYTES;
+pub fn steps(format: &PackFormat) -> u32 {
+    (format.stored_rows() / STEP_ROWS) as u32
+}
 /// 128-byte swizzle and 1024 bytes from one group of eight rows to the next.
 const DESCRIPTOR: u64 = 1 << 62 | 64 << 32 | 1 << 16;
 
@@ -87,6 +98,8 @@ pub struct WarpgroupProduct<'k, 'c> {
     pub rows: u32,
     /// Blocks of 64 columns.
     pub blocks: u32,
+    /// Bytes from one 128-byte piece of X's rows to the next.
+    pub x_piece_bytes: u32,
     /// Lane index.
     pub lane: Int<'c>,
 }
@@ -135,14 +148,21 @@ impl<'c> WarpgroupProduct<'_, 'c> {
         }
     }
 
-    /// 128 bytes of k, half a packed tile of 16-bit activations and all of one of 8-bit ones: fragments first, then the matrix instructions, which may
-    /// still run when this returns; those of the call before are done. X lies `x_offset` bytes beyond `x`, the warp's first tile at `tile`.
-    pub fn multiply(&self, x: Int<'c>, x_offset: u32, tile: Int<'c>, half: u32, sums: &Sums<'c>) {
+    /// Turns that a packed tile takes: one for 128 bytes of k of its stored rows.
+    pub fn turns(format: &PackFormat, act: DType) -> u32 {
+        (format.stored_rows() * act.bytes()) as u32 / ROW_BYTES
+    }
+
+    /// One of a packed tile's [turns](WarpgroupProduct::turns): fragments first, then the matrix instructions, which may still run when this returns; those
+    /// of the call before are done. X's first piece lies at `x`, the warp's first tile at `tile`.
+    pub fn multiply(&self, x: Int<'c>, tile: Int<'c>, turn: u32, sums: &Sums<'c>) {
         let (k, format) = (self.k, self.format);
         let tile_bytes = format.tile_bytes() as u32;
-        let descriptor = k.add(k.to_long(k.shr_c(x, 4)), k.long(DESCRIPTOR + u64::from(x_offset >> 4)));
+        let x_at = |byte: u32| u64::from((byte / ROW_BYTES * self.x_piece_bytes + byte % ROW_BYTES) >> 4);
+        let descriptor = k.add(k.to_long(k.shr_c(x, 4)), k.long(DESCRIPTOR + x_at(turn * ROW_BYTES)));
         let strips: Vec<Int> = (0..self.blocks).map(|b| k.add_c(tile, b * STRIPS_A_BLOCK * tile_bytes)).collect();
-        let fragments: Vec<Vec<[Int; 4]>> = strips.iter().map(|strip| self.fragments(*strip, half)).collect();
+        let fragments: Vec<Vec<[Int; 4]>> = strips.iter().map(|strip| self.fragments(*strip, turn)).collect();
+        let positions: Vec<[Int; 2]> = strips.iter().filter(|_| format.two_four).map(|strip| self.positions(*strip)).collect();
         let scales: Vec<[Float; 2]> = strips.iter().take(sums.scales.len()).map(|strip| self.scales(*strip)).collect();
         let restarts = self.scaling() == SumScaling::EachTile;
         if restarts {
@@ -153,10 +173,19 @@ impl<'c> WarpgroupProduct<'_, 'c> {
             vars.iter().zip(values).for_each(|(var, value)| k.set(*var, *value));
         }
         k.wgmma_fence();
-        for step in 0..STEPS_A_HALF {
-            for (target, block) in sums.products.chunks_exact(self.sums_a_block()).zip(&fragments) {
-                let operand = k.add(descriptor, k.long(u64::from(step * STEP_BYTES >> 4)));
-                k.wgmma_m64(self.act, target, step > 0 || !restarts, block[step as usize], operand);
+        for step in 0..STEPS_A_TURN {
+            for (b, (target, block)) in sums.products.chunks_exact(self.sums_a_block()).zip(&fragments).enumerate() {
+                let fragment = block[step as usize];
+                match positions.get(b) {
+                    Some(words) => {
+                        let operand = k.add(descriptor, k.long(x_at(2 * step * STEP_BYTES)));
+                        k.wgmma_sparse_m64(self.act, target, fragment, operand, words[step as usize / 2], step % 2);
+                    }
+                    None => {
+                        let operand = k.add(descriptor, k.long(x_at(step * STEP_BYTES)));
+                        k.wgmma_m64(self.act, target, step > 0 || !restarts, fragment, operand);
+                    }
+                }
             }
         }
         k.wgmma_commit();
@@ -208,28 +237,34 @@ impl<'c> WarpgroupProduct<'_, 'c> {
         scales.map(|s| k.fmul(s, k.float(1.0 / factor)))
     }
 
-    /// The four A fragments of a strip for half a stage.
-    fn fragments(&self, strip: Int<'c>, half: u32) -> Vec<[Int<'c>; 4]> {
+    /// A lane's positions of the four A fragments of a 2:4 sparse strip, two a word.
+    fn positions(&self, strip: Int<'c>) -> [Int<'c>; 2] {
+        let k = self.k;
+        k.load_shared_8(k.add(strip, k.shl_c(self.lane, 3)), self.format.positions_at() as u32)
+    }
+
+    /// The four A fragments of a strip for one turn.
+    fn fragments(&self, strip: Int<'c>, turn: u32) -> Vec<[Int<'c>; 4]> {
         let (k, format) = (self.k, self.format);
         let at = k.add(strip, k.shl_c(self.lane, 4));
         if let (WeightFormat::W8 { dtype }, 2) = (format.weight, self.act.bytes()) {
-            let words = [0, 1].map(|piece| k.load_shared_16(at, (half * STEPS_A_HALF / 2 + piece) * 512));
+            let words = [0, 1].map(|piece| k.load_shared_16(at, (turn * STEPS_A_TURN / 2 + piece) * 512));
             let pairs = words.as_flattened().iter().map(|w| dequantize_w8(k, self.act, dtype, *w));
             let registers: Vec<Int> = pairs.flatten().collect();
             return registers.as_chunks().0.to_vec();
         }
         if format.weight.codes().is_none() {
-            return (0..STEPS_A_HALF).map(|s| k.load_shared_16(at, (half * STEPS_A_HALF + s) * 512)).collect();
+            return (0..STEPS_A_TURN).map(|s| k.load_shared_16(at, (turn * STEPS_A_TURN + s) * 512)).collect();
         }
         let column = k.shr_c(self.lane, 2);
         if self.act.bytes() == 1 {
             return self.byte_fragments(strip, at, column);
         }
-        let words = code_words(k, format, strip, self.lane, half);
-        let steps_a_group = (STEPS / format.groups_per_tile() as u32) as usize;
+        let words = code_words(k, format, strip, self.lane, turn);
+        let steps_a_group = (steps(format) / format.groups_per_tile() as u32) as usize;
         let mut all = Vec::new();
         for (first, group) in words.chunks(steps_a_group.min(words.len())).enumerate() {
-            let row = (half as usize * words.len() + first * steps_a_group) / steps_a_group;
+            let row = (turn as usize * words.len() + first * steps_a_group) / steps_a_group;
             let center = Center::load(k, format, strip, column, row as u32);
             let scales = Scales::load(k, format, strip, column, row as u32).pairs(k);
             all.extend(group.iter().map(|w| scale_fragment(k, format.float, dequantize_codes(k, format, *w, center), scales)));

@@ -22,7 +22,7 @@ use crate::nvptx::{
     gemm::{ParamIndex, check_common, pack_format, params, symbol},
     gemm_epilogue::{Corner, Destination, Workers, finish_tile, store_fragment, vector},
     gemm_transposed::{self, TransposedStore},
-    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STRIPS_A_BLOCK, WARP, WARPGROUP, WarpgroupProduct},
+    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STRIPS_A_BLOCK, TURNS_A_LOOP, WARP, WARPGROUP, WarpgroupProduct},
     kernel_module::{KernelError, KernelModule, Unsupported},
     ptx_builder::{Int, KernelBuilder, LaunchBounds, Var},
 };
@@ -271,26 +271,43 @@ impl<'k, 'c> Generator<'k, 'c> {
         let (k, tile) = (self.k, self.tile);
         let group = k.shr_c(self.warp, 2);
         let product =
-            WarpgroupProduct { k, format: &self.format, act: self.problem.act, rows: tile.rows, blocks: tile.blocks, lane: self.lane };
+            WarpgroupProduct {
+                k,
+                format: &self.format,
+                act: self.problem.act,
+                rows: tile.rows,
+                blocks: tile.blocks,
+                x_piece_bytes: tile.x_half_bytes(),
+                lane: self.lane,
+            };
         let sums = product.sums();
         let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
         let tile_offset = k.add_c(k.mul_c(strip, self.format.tile_bytes() as u32), 2 * tile.x_half_bytes());
         let cursor = self.ring.cursor(k, 0);
         let previous = k.var(self.ring.empty);
-        k.for_range(k.int(0), self.chunks, k.int(1), |i| {
+        let stage = |i: Int<'c>| {
             let slot = k.get(cursor.slot);
             k.mbarrier_wait(self.ring.full_at(k, slot), k.get(cursor.parity));
             k.proxy_fence();
-            for half in 0..2 {
+            for turn in 0..WarpgroupProduct::turns(&self.format, self.problem.act) {
                 let stage = self.stage_of(slot);
-                product.multiply(stage, half * tile.x_half_bytes(), k.add(stage, tile_offset), half, &sums);
-                if half == 0 {
+                product.multiply(stage, k.add(stage, tile_offset), turn, &sums);
+                if turn == 0 {
                     k.when(k.less(k.int(0), i), || k.mbarrier_arrive(k.get(previous)));
                 }
             }
             k.set(previous, self.ring.empty_at(k, slot));
             self.ring.advance(k, &cursor);
-        });
+        };
+        let stages = TURNS_A_LOOP / WarpgroupProduct::turns(&self.format, self.problem.act);
+        let left = k.rem_c(self.chunks, stages);
+        k.for_range(k.int(0), k.sub(self.chunks, left), k.int(stages), |i| (0..stages).for_each(|s| stage(k.add_c(i, s))));
+        if stages > 1 {
+            k.when(k.less(k.int(0), left), || {
+                k.wgmma_wait(0);
+                stage(k.sub(self.chunks, left));
+            });
+        }
         self.finish(group, product.finish(&sums));
     }
 

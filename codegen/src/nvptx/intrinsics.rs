@@ -289,6 +289,21 @@ impl<'c> KernelBuilder<'c> {
         let [a0, a1, a2, a3] = a.map(Into::into);
         self.asm_update(acc, &text, &[a0, a1, a2, a3, descriptor.into()]);
     }
+    /// As [`KernelBuilder::wgmma_m64`] over 64 bytes of `k`, f16 or bf16, where A holds two of every four elements: `positions` are those of this and
+    /// another instruction, in the words of the lanes that `selector` (0 or 1) names ([`icd_core::layout::mma_sp_m16n8k32_positions`]).
+    pub fn wgmma_sparse_m64(&self, element: DType, acc: &[Var<'c>], a: [Int<'c>; 4], descriptor: Int<'c>, positions: Int<'c>, selector: u32) {
+        let shape = if element == DType::BF16 { "k32.f32.bf16.bf16" } else { "k32.f32.f16.f16" };
+        let count = acc.len();
+        let d: Vec<String> = (0..count).map(|i| format!("${i}")).collect();
+        let [a0, a1, a2, a3, b, p] = std::array::from_fn(|i| count + i);
+        let text = format!(
+            "wgmma.mma_async.sp.sync.aligned.m64n{}{shape} {{{}}}, {{${a0}, ${a1}, ${a2}, ${a3}}}, ${b}, ${p}, {selector}, 1, 1, 1, 0;",
+            count * 2,
+            d.join(", "),
+        );
+        let [a0, a1, a2, a3] = a.map(Into::into);
+        self.asm_update(acc, &text, &[a0, a1, a2, a3, descriptor.into(), positions.into()]);
+    }
     /// Waits until no group is in flight, and lets nothing read the sums before.
     pub fn wgmma_finish(&self, sums: &[Var<'c>]) {
         self.wgmma_wait(0);

@@ -32,6 +32,11 @@ struct PackFile {
     high_bits_layout: Option<Layout>,
     #[serde(skip_serializing_if = "Option::is_none")]
     high_bits_at: Option<usize>,
+    /// Of 2:4 sparse weights, of which `tile_layout` counts stored rows: where their positions lie, two bits each, from `positions_at` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positions_layout: Option<Layout>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    positions_at: Option<usize>,
     /// Columns of two matrices take turns by so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     turns: Option<usize>,
@@ -104,6 +109,7 @@ pub fn write_files(problem: &GemmProblem, family: &Family, tile: &str, kernel: &
         if let Param::Weights { format } = param {
             let tile_layout = format.tile_layout().map_err(|e| failed(dir, e.to_string()))?;
             let high_bits_layout = format.high_bits_layout().map_err(|e| failed(dir, e.to_string()))?;
+            let positions_layout = format.positions_layout().map_err(|e| failed(dir, e.to_string()))?;
             let pack = PackFile {
                 format: *format,
                 tile_n: icd_core::pack_format::TILE_N,
@@ -118,6 +124,8 @@ pub fn write_files(problem: &GemmProblem, family: &Family, tile: &str, kernel: &
                 tile_layout,
                 high_bits_at: high_bits_layout.is_some().then_some(icd_core::pack_format::HIGH_BITS_AT),
                 high_bits_layout,
+                positions_at: positions_layout.is_some().then(|| format.positions_at()),
+                positions_layout,
                 turns: problem.epilogue.gated.then_some(GATED_RUN),
             };
             write("pack.json", &json(serde_json::to_string_pretty(&pack))?)?;

@@ -4,8 +4,9 @@ use super::{
     CudaOptions,
     attention::{self, Attention},
     attention_mma, attention_split, dot, dot_simt, gemm,
+    gemm_weights::{PlainWeights, order_name},
     kernel::{Body, Launch},
-    kernel_module::{KernelModule, Param},
+    kernel_module::{KernelError, KernelModule, Param},
     loops, rows, scan,
     view::{Defs, View},
 };
@@ -24,6 +25,7 @@ use icd_core::{
     pack_format::{KOrder, PackFormat, WeightFormat},
     problem::{Epilogue, GemmProblem},
 };
+use icd_quant::pack::PackError;
 use std::collections::BTreeMap;
 
 /// Code of the kernels of a program, by symbol.
@@ -480,12 +482,14 @@ impl<'a> Lowering<'a> {
             narrow_residual: residual_type == Some(act) && g.out != act,
             ..Epilogue::default()
         };
-        let problem = GemmProblem { m, n, k: depth, act, out: g.out, weight, epilogue, arch: self.options.arch };
+        let problem = GemmProblem { m, n, k: depth, act, out: g.out, weight, two_four: false, epilogue, arch: self.options.arch };
         if !packed && self.weight_of(k, g.w).is_none_or(|(_, l)| l.ty().dtype != act) {
             return Ok(false);
         }
-        let module = match gemm::select(&problem, &self.options.tune_tables) {
-            Ok(selected) => selected.kernel,
+        let plain = self.plain_weights(k, a, &g)?;
+        let is_two_four = self.is_two_four(&problem, plain.as_ref()).map_err(|e| bad_weights(k, e))?;
+        let module = match self.gemm_kernel(problem, is_two_four) {
+            Ok(module) => module,
             Err(e) => return no(e.to_string()),
         };
         let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, act).map(Some)) else {
@@ -496,16 +500,8 @@ impl<'a> Lowering<'a> {
             Some(v) if residual_type == Some(g.out) || epilogue.narrow_residual => self.slot_of(k, v).map(|s| self.plan.buffer(s)),
             Some(_) => return no("its residual has another type than its result".into()),
         };
-        let weights = if packed {
-            match self.packed(k, &module, a, &g)? {
-                Some(b) => b,
-                None => return no("its weights are not constant, and not in the kernel's order".into()),
-            }
-        } else {
-            match self.pack_dense(k, &module, &g)? {
-                Some(b) => b,
-                None => return Ok(false),
-            }
+        let Some(weights) = self.packed(k, &module, a, &g, plain.as_ref())? else {
+            return no("its weights are not constant, and not in the kernel's order".into());
         };
         let mut activations = self.plan.buffer(slot);
         if x.dtype != act {
@@ -602,53 +598,62 @@ impl<'a> Lowering<'a> {
         Some(self.add_weight(format!("{name}.{act}"), converted))
     }
 
-    /// Buffer of a packed weight; one in another order than the kernel's is packed anew.
-    fn packed(&mut self, k: &Kernel<'a>, module: &KernelModule, a: &dot::Anchored, g: &dot::Gemm) -> Result<Option<usize>> {
-        let (OpKind::PackedDot(have), Some(want)) = (&a.anchor.kind, wanted_format(module)) else { return Ok(None) };
-        if *have == want {
-            return Ok(self.slot_of(k, g.w).map(|s| self.plan.buffer(s)));
+    /// A product's constant weights.
+    fn plain_weights(&self, k: &Kernel<'a>, a: &dot::Anchored, g: &dot::Gemm) -> Result<Option<PlainWeights>> {
+        let Some((_, literal)) = self.weight_of(k, g.w) else { return Ok(None) };
+        match &a.anchor.kind {
+            OpKind::PackedDot(have) => PlainWeights::unpack(have, literal).map_err(|e| bad_weights(k, e)),
+            _ => Ok(Some(PlainWeights::dense(literal, g.transposed))),
         }
-        let Some((name, literal)) = self.weight_of(k, g.w) else { return Ok(None) };
-        let failed = |why: String| CodegenError::unsupported(k.op, why, "pack the weights again with icd-pack");
-        let bytes = literal.to_bytes();
-        let bytes = match want.weight {
-            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
-                let plain = icd_quant::pack::unpack_codes(have, &bytes).map_err(|e| failed(e.to_string()))?;
-                icd_quant::pack::pack_codes(&want, &plain.codes, &plain.scales, plain.zeros.as_deref())
-            }
-            WeightFormat::Dense => {
-                let plain = icd_quant::pack::unpack_dense(have, &bytes).map_err(|e| failed(e.to_string()))?;
-                icd_quant::pack::pack_dense(&want, &plain)
-            }
-            WeightFormat::W8 { .. } => return Ok(None),
-        };
-        let bytes = bytes.map_err(|e| failed(e.to_string()))?;
-        let packed = Literal::from_bytes(TensorType::new(DType::U8, [bytes.len()]), bytes).map_err(|e| failed(e.to_string()))?;
-        Ok(Some(self.add_weight(format!("{name}.{}", order_name(want.k_order)), packed)))
     }
 
-    /// Buffer of a dense weight in the kernels' order.
-    fn pack_dense(&mut self, k: &Kernel<'a>, module: &KernelModule, g: &dot::Gemm) -> Result<Option<usize>> {
-        let Some((name, literal)) = self.weight_of(k, g.w) else { return Ok(None) };
-        let failed = |why: String| CodegenError::unsupported(k.op, why, "use f16 or bf16 weights");
-        let Some(format) = wanted_format(module) else { return Ok(None) };
-        let bits: Vec<u16> = literal.to_bytes().chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
-        let pack = if g.transposed { icd_quant::pack::pack_dense_transposed } else { icd_quant::pack::pack_dense };
-        let bytes = pack(&format, &bits).map_err(|e| failed(e.to_string()))?;
-        let ty = TensorType::new(DType::U8, [bytes.len()]);
-        let packed = Literal::from_bytes(ty, bytes).map_err(|e| failed(e.to_string()))?;
-        let order = order_name(format.k_order);
-        Ok(Some(self.add_weight(format!("{name}.{order}{}", if g.transposed { "_t" } else { "" }), packed)))
+    /// Whether weights are 2:4 sparse and the architecture has kernels for that.
+    fn is_two_four(&self, problem: &GemmProblem, plain: Option<&PlainWeights>) -> std::result::Result<bool, PackError> {
+        match (plain, gemm::pack_format(problem, KOrder::Natural, "gemm")) {
+            (Some(plain), Ok(format)) if self.options.arch.has_wgmma() => plain.is_two_four(&format),
+            _ => Ok(false),
+        }
+    }
+
+    /// The kernel with the least measured or expected time; 2:4 sparse weights may be read as such or whole.
+    fn gemm_kernel(&self, problem: GemmProblem, is_two_four: bool) -> std::result::Result<KernelModule, KernelError> {
+        let tables = &self.options.tune_tables;
+        let mut best = (problem, gemm::choose(&problem, tables)?);
+        let sparse = GemmProblem { two_four: true, ..problem };
+        if is_two_four
+            && let Ok(choice) = gemm::choose(&sparse, tables)
+            && choice.us < best.1.us
+        {
+            best = (sparse, choice);
+        }
+        let (problem, choice) = best;
+        (choice.family.emit)(&problem, &choice.tile)
+    }
+
+    /// Buffer of a product's weights in the kernel's order.
+    fn packed(
+        &mut self,
+        k: &Kernel<'a>,
+        module: &KernelModule,
+        a: &dot::Anchored,
+        g: &dot::Gemm,
+        plain: Option<&PlainWeights>,
+    ) -> Result<Option<usize>> {
+        let Some(want) = wanted_format(module) else { return Ok(None) };
+        if matches!(&a.anchor.kind, OpKind::PackedDot(have) if *have == want) {
+            return Ok(self.slot_of(k, g.w).map(|s| self.plan.buffer(s)));
+        }
+        let (Some(plain), Some((name, _))) = (plain, self.weight_of(k, g.w)) else { return Ok(None) };
+        let bytes = plain.pack(&want).map_err(|e| bad_weights(k, e))?;
+        let packed = Literal::from_bytes(TensorType::new(DType::U8, [bytes.len()]), bytes).map_err(|e| bad_weights(k, e))?;
+        let transposed = if g.transposed { "_t" } else { "" };
+        Ok(Some(self.add_weight(format!("{name}.{}{transposed}", order_name(&want)), packed)))
     }
 }
 
-/// Suffix of the names of weights packed in an order.
-fn order_name(order: KOrder) -> &'static str {
-    match order {
-        KOrder::Natural => "natural",
-        KOrder::Lane16 => "lane16",
-        KOrder::Bytes => "bytes",
-    }
+/// Weights that cannot be packed for a kernel.
+fn bad_weights(k: &Kernel<'_>, why: impl ToString) -> CodegenError {
+    CodegenError::unsupported(k.op, why.to_string(), "pack the weights again with icd-pack, or use f16 or bf16 weights")
 }
 
 /// How a kernel wants its weights.

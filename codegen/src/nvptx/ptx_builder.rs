@@ -93,7 +93,9 @@ fn initialize_target() {
 /// Instruction-set version that the kernels of an architecture are written in.
 pub(crate) fn ptx_feature(arch: Arch) -> &'static str {
     match arch {
-        Arch::Sm80 | Arch::Sm86 | Arch::Sm89 | Arch::Sm90a => "+ptx80",
+        Arch::Sm80 | Arch::Sm86 | Arch::Sm89 => "+ptx80",
+        // Sparse `wgmma`.
+        Arch::Sm90a => "+ptx82",
         Arch::Sm100a => "+ptx86",
         Arch::Sm120a => "+ptx87",
     }

@@ -25,6 +25,10 @@
 //! `2 (s % 2)` and the high bits' word shifted up by `2 - s % 4`: code `i` of step `s` has its low bits at `4 i + 2 (s % 2)` and its highest at
 //! `4 i + s % 4`.
 //!
+//! Where a column has at most two elements other than zero in every four rows (2:4 sparsity, [`PackFormat::two_four`]), a tile holds 64 *stored* rows,
+//! in the same order as 128 rows, and behind all else their positions among the four, two bits each, 32 lanes × 2 words (256 bytes). A lane's word is what
+//! it contributes to `mma.sp.m16n8k32` or `wgmma.sp.m64nNk32`.
+//!
 //! Columns and rows beyond the matrix are padding: code and zero point such that, with a scale of 0, they contribute nothing.
 
 use crate::{
@@ -32,6 +36,10 @@ use crate::{
     layout::{self, Layout, LayoutError},
 };
 use serde::{Deserialize, Serialize};
+
+mod two_four;
+
+pub use two_four::POSITION_BYTES;
 
 /// Columns of a tile.
 pub const TILE_N: usize = 16;
@@ -125,6 +133,9 @@ pub struct PackFormat {
     pub float: DType,
     /// Order of `k` within a tile.
     pub k_order: KOrder,
+    /// Of every four successive rows of a column two elements are stored, with their positions; the others are zero.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub two_four: bool,
 }
 
 /// A packing that cannot be.
@@ -139,6 +150,9 @@ pub enum PackFormatError {
     /// Unusable 8-bit type.
     #[error("8-bit packed weights are i8 or f8E4M3FN, not {}", .0.name())]
     Eight(DType),
+    /// 2:4 sparsity that no kernel reads.
+    #[error("2:4 sparse weights have 4, 8 or 16 bits and natural order of k")]
+    TwoFour,
     /// Empty or overflowing matrix.
     #[error("cannot pack a matrix of {k} rows by {n} columns: each must be at least 1 and the packed size must fit the address space")]
     Size {
@@ -150,12 +164,12 @@ pub enum PackFormatError {
 }
 
 impl PackFormat {
-    /// A checked format.
+    /// A checked format of a matrix all of whose elements are stored.
     ///
     /// # Errors
     /// See [`PackFormatError`].
     pub fn new(n: usize, k: usize, weight: WeightFormat, float: DType, k_order: KOrder) -> Result<Self, PackFormatError> {
-        let format = Self { n, k, weight, float, k_order };
+        let format = Self { n, k, weight, float, k_order, two_four: false };
         format.check().map(|()| format)
     }
 
@@ -176,6 +190,9 @@ impl PackFormat {
             && !matches!(dtype, DType::I8 | DType::F8E4M3FN)
         {
             return Err(PackFormatError::Eight(dtype));
+        }
+        if self.two_four && (self.k_order != KOrder::Natural || matches!(self.weight, WeightFormat::W3 { .. })) {
+            return Err(PackFormatError::TwoFour);
         }
         let size = || self.n_tiles().checked_mul(self.k_tiles())?.checked_mul(self.tile_bytes()).filter(|b| *b <= isize::MAX as usize);
         if self.n == 0 || self.k == 0 || size().is_none() {
@@ -204,22 +221,31 @@ impl PackFormat {
     pub fn has_zeros(&self) -> bool {
         self.weight.codes().is_some_and(|c| !c.symmetric)
     }
-    /// Bytes of codes or dense elements at the start of a tile.
+    /// Rows of a tile that are stored.
+    pub const fn stored_rows(&self) -> usize {
+        if self.two_four { TILE_K / 2 } else { TILE_K }
+    }
+    /// Bytes of codes or elements at the start of a tile.
     pub fn code_bytes(&self) -> usize {
+        let elements = TILE_N * self.stored_rows();
         match self.weight {
-            WeightFormat::W3 { .. } => TILE_N * TILE_K * 3 / 8,
-            WeightFormat::W4 { .. } => TILE_N * TILE_K / 2,
-            WeightFormat::Dense => TILE_N * TILE_K * 2,
-            WeightFormat::W8 { .. } => TILE_N * TILE_K,
+            WeightFormat::W3 { .. } => elements * 3 / 8,
+            WeightFormat::W4 { .. } => elements / 2,
+            WeightFormat::Dense => elements * 2,
+            WeightFormat::W8 { .. } => elements,
         }
     }
     /// Offset of the zero points in a tile.
     pub fn zeros_at(&self) -> usize {
         self.code_bytes() + self.groups_per_tile() * TILE_N * 2
     }
+    /// Offset of the positions of 2:4 sparse elements in a tile.
+    pub fn positions_at(&self) -> usize {
+        self.zeros_at() + if self.has_zeros() { self.groups_per_tile() * TILE_N } else { 0 }
+    }
     /// Bytes of a tile, a multiple of 16.
     pub fn tile_bytes(&self) -> usize {
-        self.zeros_at() + if self.has_zeros() { self.groups_per_tile() * TILE_N } else { 0 }
+        self.positions_at() + if self.two_four { POSITION_BYTES } else { 0 }
     }
     /// Bytes of the packed matrix.
     pub fn bytes(&self) -> usize {
@@ -230,15 +256,17 @@ impl PackFormat {
         (n / TILE_N * self.k_tiles() + k / TILE_K) * self.tile_bytes()
     }
 
-    /// Place of element (n, k): byte offset, and the shift within that byte of a 4-bit code or of the low two bits of a 3-bit code (0 for whole
-    /// elements).
+    /// Place of the element of column `n` and stored row `k` (a row of the matrix, unless it is 2:4 sparse): byte offset, and the shift within that
+    /// byte of a 4-bit code or of the low two bits of a 3-bit code (0 for whole elements).
     pub fn element_at(&self, n: usize, k: usize) -> (usize, u32) {
-        let index = element_index(self.weight, self.k_order, n % TILE_N, k % TILE_K);
+        let rows = self.stored_rows();
+        let index = element_index(self.weight, self.k_order, n % TILE_N, k % rows);
+        let tile = self.tile_at(n, k / rows * TILE_K);
         match self.weight {
-            WeightFormat::W3 { .. } => (self.tile_at(n, k) + index / 4, 2 * (index as u32 & 3)),
-            WeightFormat::W4 { .. } => (self.tile_at(n, k) + index / 2, 4 * (index as u32 & 1)),
-            WeightFormat::Dense => (self.tile_at(n, k) + index * 2, 0),
-            WeightFormat::W8 { .. } => (self.tile_at(n, k) + index, 0),
+            WeightFormat::W3 { .. } => (tile + index / 4, 2 * (index as u32 & 3)),
+            WeightFormat::W4 { .. } => (tile + index / 2, 4 * (index as u32 & 1)),
+            WeightFormat::Dense => (tile + index * 2, 0),
+            WeightFormat::W8 { .. } => (tile + index, 0),
         }
     }
 
@@ -249,7 +277,7 @@ impl PackFormat {
         Some((self.tile_at(n, k) + HIGH_BITS_AT + index / 8, index as u32 & 7))
     }
 
-    /// The code of element (n, k) of a packed matrix; `None` for whole elements or bytes that are not there.
+    /// The code of column `n` and stored row `k` of a packed matrix; `None` for whole elements or bytes that are not there.
     pub fn code(&self, packed: &[u8], n: usize, k: usize) -> Option<u8> {
         let bits = self.weight.codes()?.bits;
         let (at, shift) = self.element_at(n, k);
@@ -276,7 +304,7 @@ impl PackFormat {
 
     /// The map from place in a tile to (`n` 0..16, `k` 0..128). Inputs, lowest first: 4-bit codes `nibble` 3, `word` 2, `lane` 5, `half` 1;
     /// 3-bit codes, by their low two bits, `odd` 1, `nibble` 3, `word` 1, `lane` 5, `half` 1; dense `reg` 3, `lane` 5, `step` 3; 8-bit `reg` 4, `lane` 5,
-    /// `piece` 2. The input bits in order are the element's index in the tile.
+    /// `piece` 2. The input bits in order are the element's index in the tile. 2:4 sparse tiles have half the rows: no `half`, `step` 2, `piece` 1.
     ///
     /// # Errors
     /// None for a format that passed [`PackFormat::check`].
@@ -289,23 +317,32 @@ impl PackFormat {
                     KOrder::Bytes => &[&[4, 0], &[1, 0], &[2, 0], &[0, 1]],
                     KOrder::Natural | KOrder::Lane16 => &[&[1, 0], &[2, 0], &[4, 0], &[0, 1]],
                 };
-                let outs = [("reg", 3), ("step", 3)];
-                let places = sum_outputs(
-                    &Layout::from_bases(&[("reg", bytes)], &outs)?,
-                    &Layout::from_bases(&[("piece", &[&[0, 2], &[0, 4]])], &outs)?,
-                )?;
+                let pieces: &[&[u64]] = if self.two_four { &[&[0, 2]] } else { &[&[0, 2], &[0, 4]] };
+                let outs = [("reg", 3), ("step", self.step_bits())];
+                let places =
+                    sum_outputs(&Layout::from_bases(&[("reg", bytes)], &outs)?, &Layout::from_bases(&[("piece", pieces)], &outs)?)?;
                 let places = places.product(&Layout::identity("lane", "lane", 5)?)?;
                 places.reorder(&["reg", "lane", "piece"], &["reg", "lane", "step"])?.then(&to_element)
             }
+            WeightFormat::W4 { .. } if self.two_four => {
+                let places = code_places(&[("word", &[&[1], &[2]])], self.step_bits())?;
+                places.reorder(&["nibble", "word", "lane"], &["reg", "lane", "step"])?.then(&to_element)
+            }
             WeightFormat::W4 { .. } => {
-                let steps = [("word", &[&[1u64] as &[u64], &[2]] as &[&[u64]]), ("half", &[&[4]])];
-                code_places(&steps)?.reorder(&["nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
+                let places = code_places(&[("word", &[&[1], &[2]]), ("half", &[&[4]])], self.step_bits())?;
+                places.reorder(&["nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
             }
             WeightFormat::W3 { .. } => {
                 let steps = [("odd", &[&[1u64] as &[u64]] as &[&[u64]]), ("word", &[&[2]]), ("half", &[&[4]])];
-                code_places(&steps)?.reorder(&["odd", "nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
+                let places = code_places(&steps, self.step_bits())?;
+                places.reorder(&["odd", "nibble", "word", "lane", "half"], &["reg", "lane", "step"])?.then(&to_element)
             }
         }
+    }
+
+    /// Bits of the number of an instruction in a tile.
+    const fn step_bits(&self) -> u32 {
+        if self.two_four { 2 } else { 3 }
     }
 
     /// As [`PackFormat::tile_layout`] for the highest bits of 3-bit codes, which follow the low bits: inputs `step` 2, `nibble` 3, `lane` 5, `half` 1.
@@ -315,18 +352,18 @@ impl PackFormat {
     /// None for a format that passed [`PackFormat::check`].
     pub fn high_bits_layout(&self) -> Result<Option<Layout>, LayoutError> {
         let WeightFormat::W3 { .. } = self.weight else { return Ok(None) };
-        let places = code_places(&[("step", &[&[1], &[2]]), ("half", &[&[4]])])?;
+        let places = code_places(&[("step", &[&[1], &[2]]), ("half", &[&[4]])], self.step_bits())?;
         places.reorder(&["step", "nibble", "lane", "half"], &["reg", "lane", "step"])?.then(&self.fragments_layout()?).map(Some)
     }
 
     /// From `reg`, `lane` and `step` of the A fragments of a tile to (`n`, `k`).
     fn fragments_layout(&self) -> Result<Layout, LayoutError> {
         let k_order = match self.k_order {
-            KOrder::Natural => layout::k_order_natural(),
+            KOrder::Natural => layout::k_order_natural(self.step_bits()),
             KOrder::Lane16 => layout::k_order_lane16(),
             KOrder::Bytes => layout::k_order_bytes(),
         };
-        let step = Layout::identity("step", "step", 3)?;
+        let step = Layout::identity("step", "step", self.step_bits())?;
         let fragment = layout::mma_m16n8k16_a().product(&step)?;
         let fragment = rename(&fragment, &["reg", "lane", "step"], &["n", "slot", "step"])?;
         fragment.then(&Layout::identity("n", "n", 4)?.product(&k_order)?)
@@ -334,8 +371,8 @@ impl PackFormat {
 }
 
 /// Places of codes, `nibble`, `lane` and the given dimensions of the step, to `reg`, `lane`, `step`.
-fn code_places(steps: &[(&str, &[&[u64]])]) -> Result<Layout, LayoutError> {
-    let to_step = Layout::from_bases(steps, &[("step", 3)])?;
+fn code_places(steps: &[(&str, &[&[u64]])], step_bits: u32) -> Result<Layout, LayoutError> {
+    let to_step = Layout::from_bases(steps, &[("step", step_bits)])?;
     layout::packed_nibbles().product(&Layout::identity("lane", "lane", 5)?)?.product(&to_step)
 }
 

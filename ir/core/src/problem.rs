@@ -124,6 +124,9 @@ pub struct GemmProblem {
     pub out: DType,
     /// What the weights are.
     pub weight: WeightFormat,
+    /// Of every four successive rows of a column of the weights two are zero and not stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub two_four: bool,
     /// What follows the product.
     pub epilogue: Epilogue,
     /// Target.

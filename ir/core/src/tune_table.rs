@@ -26,6 +26,9 @@ pub struct Measured {
     pub act: DType,
     /// Weights.
     pub weight: WeightFormat,
+    /// The weights are 2:4 sparse.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub two_four: bool,
     /// Kernel family.
     pub family: String,
     /// Its tile.
@@ -36,7 +39,8 @@ pub struct Measured {
 
 impl Measured {
     fn has_shape_of(&self, other: &Measured) -> bool {
-        (self.m, self.n, self.k, self.act, self.weight) == (other.m, other.n, other.k, other.act, other.weight)
+        let shape = |e: &Measured| (e.m, e.n, e.k, e.act, e.weight, e.two_four);
+        shape(self) == shape(other)
     }
 }
 
@@ -58,7 +62,8 @@ impl TuneTable {
     /// The measured best for a problem: the entry with the same matrix and the fewest rows that are not fewer than the problem's. Rows beyond
     /// the last entry, or less than half of the entry's, are not covered.
     pub fn best(&self, problem: &GemmProblem) -> Option<&Measured> {
-        let matches = |e: &&Measured| (e.n, e.k, e.act, e.weight) == (problem.n, problem.k, problem.act, problem.weight);
+        let wanted = (problem.n, problem.k, problem.act, problem.weight, problem.two_four);
+        let matches = |e: &&Measured| (e.n, e.k, e.act, e.weight, e.two_four) == wanted;
         let covers = |e: &&Measured| e.m >= problem.m && (e.m <= 8 || 2 * problem.m > e.m);
         self.entries.iter().filter(|_| self.arch == problem.arch).filter(matches).filter(covers).min_by_key(|e| e.m)
     }
@@ -86,7 +91,7 @@ pub fn merge(tables: &mut Vec<TuneTable>, new: TuneTable) {
     let Some(table) = tables.get_mut(at) else { return };
     table.entries.retain(|old| !new.entries.iter().any(|e| e.has_shape_of(old)));
     table.entries.extend(new.entries);
-    let key = |e: &Measured| (e.n, e.k, e.act.name(), format!("{:?}", e.weight), e.m);
+    let key = |e: &Measured| (e.n, e.k, e.act.name(), format!("{:?}", e.weight), e.two_four, e.m);
     table.entries.sort_by_key(key);
 }
 
@@ -114,7 +119,7 @@ mod tests {
 
     fn entry(m: usize, tile: &str, us: f64) -> Measured {
         let weight = WeightFormat::W4 { symmetric: true, group: 128 };
-        Measured { m, n: 512, k: 256, act: DType::F16, weight, family: "wgmma".into(), tile: tile.into(), us }
+        Measured { m, n: 512, k: 256, act: DType::F16, weight, two_four: false, family: "wgmma".into(), tile: tile.into(), us }
     }
 
     fn table(driver: &str, entries: Vec<Measured>) -> TuneTable {
@@ -127,7 +132,7 @@ mod tests {
         let weight = WeightFormat::W4 { symmetric: true, group: 128 };
         let epilogue = Epilogue::default();
         let tile = |m, arch| {
-            let problem = GemmProblem { m, n: 512, k: 256, act: DType::F16, out: DType::F16, weight, epilogue, arch };
+            let problem = GemmProblem { m, n: 512, k: 256, act: DType::F16, out: DType::F16, weight, two_four: false, epilogue, arch };
             table.best(&problem).map(|e| e.tile.as_str())
         };
         for (m, expected) in [(1, Some("a")), (8, Some("a")), (9, None), (33, Some("b")), (65, Some("c")), (128, Some("c")), (129, None)] {

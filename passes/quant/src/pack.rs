@@ -7,6 +7,8 @@
 //!       ┌────────────── Unpacker ───────────────┐          any range of tile rows (128 rows, all of n) at a time
 //! ```
 //!
+//! Of 2:4 sparse formats the elements that are not stored come back as zeros, a negative zero as a positive one.
+//!
 //! Strips are independent, so they are packed in parallel and matrices that share `k` are joined by joining their bytes; the bytes do not
 //! depend on the number of threads. Memory beyond input and output is some kilobytes a thread.
 
@@ -14,11 +16,13 @@ mod gated;
 mod packer;
 mod source;
 mod tile;
+mod two_four;
 mod unpacker;
 
 pub use gated::exchange_halves;
 pub use packer::Packer;
 pub use source::{CodeWidth, Codes, ElementOrder, Floats, Weights};
+pub use two_four::is_two_four;
 pub use unpacker::{UnpackedCodes, Unpacker, unpack_codes, unpack_dense, unpack_w8};
 
 use icd_core::{
@@ -68,6 +72,14 @@ pub enum PackError {
         /// Bits that the format has for it.
         bits: u8,
         /// Row.
+        k: usize,
+        /// Column.
+        n: usize,
+    },
+    /// More than two elements other than zero where a 2:4 sparse format stores two.
+    #[error("column {n} has more than two elements other than zero in the four rows from {k} on: prune it to 2:4 first")]
+    TwoFour {
+        /// First of the four rows.
         k: usize,
         /// Column.
         n: usize,

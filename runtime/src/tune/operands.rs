@@ -94,12 +94,13 @@ impl Operands {
 
     /// The weight that the packed bytes mean.
     fn weight(&self, n: usize, k: usize) -> f64 {
-        let at = self.format.element_at(n, k).0;
+        let Some(stored) = self.format.stored_row(&self.weights, n, k) else { return 0.0 };
+        let at = self.format.element_at(n, stored).0;
         match self.format.weight {
             WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
                 let middle = self.format.weight.codes().map_or(0, CodeFormat::middle);
                 let zero = self.format.zero_at(n, k).map_or(middle, |at| self.weights[at]);
-                let code = self.format.code(&self.weights, n, k).unwrap_or_default();
+                let code = self.format.code(&self.weights, n, stored).unwrap_or_default();
                 (f64::from(code) - f64::from(zero)) * f64::from(value(self.format.float, &self.weights[self.format.scale_at(n, k)..]))
             }
             WeightFormat::Dense => f64::from(value(self.format.float, &self.weights[at..])),
@@ -129,16 +130,16 @@ fn packed(format: &PackFormat, random: &mut Random) -> Vec<u8> {
             }
         }
     }
-    let padding = |n: usize, k: usize| n >= format.n || k >= format.k;
+    let stored_rows = format.k_tiles() * format.stored_rows();
     for n in 0..columns {
-        let inner = if n < format.n { format.k } else { 0 };
-        for k in (inner..rows).filter(|k| padding(n, *k)) {
-            let (at, shift) = format.element_at(n, k);
+        let row_of = if format.two_four { positions(format, &mut bytes, n, random) } else { (0..rows).collect() };
+        for stored in (0..stored_rows).filter(|stored| n >= format.n || row_of[*stored] >= format.k) {
+            let (at, shift) = format.element_at(n, stored);
             match format.weight {
                 WeightFormat::W4 { .. } => bytes[at] = bytes[at] & !(15 << shift) | 8 << shift,
                 WeightFormat::W3 { .. } => {
                     bytes[at] &= !(3 << shift);
-                    if let Some((at, shift)) = format.high_bit_at(n, k) {
+                    if let Some((at, shift)) = format.high_bit_at(n, stored) {
                         bytes[at] |= 1 << shift;
                     }
                 }
@@ -148,6 +149,20 @@ fn packed(format: &PackFormat, random: &mut Random) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Writes random positions of the stored elements of a column; the rows that they are of.
+fn positions(format: &PackFormat, bytes: &mut [u8], n: usize, random: &mut Random) -> Vec<usize> {
+    const PAIRS: [[usize; 2]; 6] = [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]];
+    let mut row_of = Vec::new();
+    for group in 0..format.k_tiles() * format.stored_rows() / 2 {
+        for (i, position) in PAIRS[random.below(PAIRS.len())].into_iter().enumerate() {
+            let (at, shift) = format.position_at(n, 2 * group + i);
+            bytes[at] = bytes[at] & !(3 << shift) | (position as u8) << shift;
+            row_of.push(4 * group + position);
+        }
+    }
+    row_of
 }
 
 fn elements(dtype: DType, count: usize, random: &mut Random) -> Vec<u8> {

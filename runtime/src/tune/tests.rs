@@ -2,12 +2,13 @@ use super::*;
 use icd_core::{
     arch::Arch,
     kernel_module::{KernelModule, Param},
+    layout::Layout,
     pack_format::{HIGH_BITS_AT, KOrder, PackFormat, WeightFormat},
 };
 
 fn problem(m: usize, n: usize, k: usize, act: DType, weight: WeightFormat) -> GemmProblem {
     let out = if act.bytes() == 1 { DType::F16 } else { act };
-    GemmProblem { m, n, k, act, out, weight, epilogue: Epilogue::default(), arch: Arch::Sm90a }
+    GemmProblem { m, n, k, act, out, weight, two_four: false, epilogue: Epilogue::default(), arch: Arch::Sm90a }
 }
 
 fn file(problem: GemmProblem, tile: &str, k_order: KOrder) -> KernelFile {
@@ -30,17 +31,24 @@ fn file(problem: GemmProblem, tile: &str, k_order: KOrder) -> KernelFile {
 fn product(operands: &Operands, format: &PackFormat) -> Vec<f32> {
     let GemmProblem { m, n, k, .. } = operands.problem;
     let layout = format.tile_layout().unwrap();
+    let places = 16 * format.stored_rows() as u64;
     let mut weights = vec![0f64; n * k];
     for tile in 0..format.n_tiles() * format.k_tiles() {
         let bytes = &operands.weights[tile * format.tile_bytes()..][..format.tile_bytes()];
-        let high = format.high_bits_layout().unwrap().map(|layout| {
-            let mut bits = vec![0; 2048];
-            (0..2048u64).for_each(|p| bits[layout.apply_flat(p) as usize] = bytes[HIGH_BITS_AT + p as usize / 8] >> (p & 7) & 1);
-            bits
-        });
-        for place in 0..2048u64 {
+        let fields = |layout: Layout, start: usize, bits: u64| {
+            let mut values = vec![0; places as usize];
+            (0..places).for_each(|p| {
+                let at = p * bits;
+                values[layout.apply_flat(p) as usize] = bytes[start + at as usize / 8] >> (at & 7) & ((1 << bits) - 1);
+            });
+            values
+        };
+        let high = format.high_bits_layout().unwrap().map(|layout| fields(layout, HIGH_BITS_AT, 1));
+        let positions = format.positions_layout().unwrap().map(|layout| fields(layout, format.positions_at(), 2));
+        for place in 0..places {
             let at = layout.apply_flat(place);
-            let (in_n, in_k) = ((at & 15) as usize, (at >> 4) as usize);
+            let (in_n, stored) = ((at & 15) as usize, (at >> 4) as usize);
+            let in_k = positions.as_ref().map_or(stored, |positions| stored / 2 * 4 + usize::from(positions[at as usize]));
             let (column, row) = (tile / format.k_tiles() * 16 + in_n, tile % format.k_tiles() * 128 + in_k);
             let half = |at: usize| f64::from(half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32());
             let value = match format.weight {
@@ -86,9 +94,10 @@ fn right_outputs_are_right_and_wrong_ones_wrong() {
         (DType::I8, WeightFormat::W4 { symmetric: true, group: 128 }),
         (DType::F16, WeightFormat::W8 { dtype: DType::I8 }),
     ] {
-        for k_order in [KOrder::Natural, KOrder::Lane16, KOrder::Bytes] {
-            let problem = problem(5, 37, 300, act, weight);
-            let format = PackFormat::new(37, 300, weight, problem.packed_float(), k_order).unwrap();
+        for (k_order, two_four) in [(KOrder::Natural, false), (KOrder::Lane16, false), (KOrder::Bytes, false), (KOrder::Natural, true)] {
+            let problem = GemmProblem { two_four, ..problem(5, 37, 301, act, weight) };
+            let format = PackFormat::new(37, 301, weight, problem.packed_float(), k_order).unwrap();
+            let Ok(format) = format.with_two_four(two_four) else { continue };
             let operands = Operands::random(&problem, format, seed);
             let mut y: Vec<u8> = product(&operands, &format).iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
             let error = operands.relative_error(&y);

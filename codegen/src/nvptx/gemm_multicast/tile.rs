@@ -5,7 +5,7 @@ use crate::nvptx::{
     gemm::{Candidate, pack_format},
     gemm_epilogue::SumTile,
     gemm_transposed,
-    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, STEPS, SumScaling, WARP, WARPGROUP},
+    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, Ring, SumScaling, TURNS_A_LOOP, WARP, WARPGROUP, WarpgroupProduct, steps},
 };
 use icd_core::{
     DType,
@@ -31,10 +31,6 @@ pub(super) fn k_order(act: DType) -> KOrder {
     if act.bytes() == 1 { KOrder::Bytes } else { KOrder::Natural }
 }
 
-/// Pieces of `k` in the consumers' loop body. Matrix instructions of one run while the next one's fragments are loaded, so these need registers of
-/// their own.
-const PIECES_A_TURN: u32 = 2;
-
 /// How a block divides its work. Named `m256n128g2s3`: rows, columns, consumer warpgroups, stages; `k` when tiles left over are streamed; `r1`, for
 /// example, when bands are not of [`raster`]'s height but of that many row tiles ([`named`] only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +39,10 @@ pub(super) struct Tile {
     pub(super) groups: u32,
     pub(super) blocks: u32,
     pub(super) stages: u32,
-    /// Pieces of 128 bytes of `k` in a packed tile: 2, or 1 of 8-bit elements.
+    /// Pieces of 128 bytes of `k` in a stage of X: 2, or 1 of 8-bit elements.
     pub(super) pieces: u32,
+    /// Turns that a warpgroup takes for a packed tile.
+    pub(super) turns: u32,
     /// Clusters share the tiles that do not fill a round.
     pub(super) streamed: bool,
     /// Row tiles of a band: those are gone through column by column before the next band begins.
@@ -72,7 +70,7 @@ impl Tile {
     }
     /// Stages in the consumers' loop body.
     pub(super) const fn stages_a_turn(self) -> u32 {
-        PIECES_A_TURN / self.pieces
+        TURNS_A_LOOP / self.turns
     }
     pub(super) fn weight_bytes(self, format: &PackFormat) -> u32 {
         self.strips() * format.tile_bytes() as u32
@@ -116,15 +114,18 @@ pub(super) fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
         _ => (HEIGHTS.iter().copied().filter(|r| *r <= m.next_multiple_of(64) && 2 * r >= m.min(256)).collect(), WIDTHS),
     };
     let pieces = TILE_K as u32 * problem.act.bytes() as u32 / ROW_BYTES;
+    let turns = WarpgroupProduct::turns(format, problem.act);
     let mut all = Vec::new();
     for rows in heights {
         for &(groups, blocks) in widths {
-            let mut deepest = (2..=MAX_STAGES).rev().map(|stages| Tile { rows, groups, blocks, stages, pieces, streamed: false, band: 1 });
+            let mut deepest = (2..=MAX_STAGES).rev().map(|stages| Tile { rows, groups, blocks, stages, pieces, turns, streamed: false, band: 1 });
             let Some(tile) = deepest.find(|t| t.fits(format, problem.act, problem.arch)) else { continue };
             let tile = Tile { band: raster(problem, format, tile), ..tile };
             let streamed = Tile { streamed: true, ..tile };
             all.push(tile);
-            all.extend(Stream::new(problem, streamed).is_useful().then_some(streamed));
+            // Whole elements and positions of two blocks leave too few registers for handing on sums.
+            let has_room = !(format.two_four && format.weight == WeightFormat::Dense && blocks > 1);
+            all.extend((has_room && Stream::new(problem, streamed).is_useful()).then_some(streamed));
         }
     }
     all
@@ -161,7 +162,7 @@ pub(super) fn clusters(problem: &GemmProblem, tile: Tile) -> u32 {
 }
 
 /// Coefficients of [`estimate`], fitted to kernels measured on one H200, in cycles of 1.755 GHz and microseconds. 4-bit weights: six shapes, 6 % off
-/// there and on two others. Bytes of 8-bit activations: four shapes.
+/// there and on two others. Bytes of 8-bit activations: four shapes. 2:4 sparse weights: one shape.
 mod fitted {
     pub(super) const FRAGMENT_CYCLES: f64 = 32.2;
     pub(super) const BYTES_A_CYCLE: f64 = 37.8;
@@ -172,6 +173,10 @@ mod fitted {
     pub(super) const HANDED_ON_US: f64 = 0.35;
     pub(super) const MEETING_US: f64 = 3.73;
     pub(super) const START_US: f64 = 1.28;
+    /// Of 2:4 sparse codes and whole elements: rows of X come from shared memory at twice the rate.
+    pub(super) const SPARSE_CODES: f64 = 1.15;
+    pub(super) const SPARSE_ELEMENTS: f64 = 1.55;
+    pub(super) const SPARSE_TWO_STAGES: f64 = 1.32;
     pub(super) const CYCLES_A_US: f64 = 1755.0;
     /// Of device memory.
     pub(super) const BYTES_A_US: f64 = 4.3e6;
@@ -193,17 +198,23 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
         let filled = f64::from(tiles - (rounds - 1) * at_once) / f64::from(problem.arch.multiprocessors() / CLUSTER);
         (f64::from(rounds - 1) + fitted::LAST_ROUND + (1.0 - fitted::LAST_ROUND) * filled, rounds, 0.0)
     };
-    let matrix = outputs * TILE_K as f64 / 4096.0 * f64::from(tile.pieces);
+    let matrix = outputs * TILE_K as f64 / 4096.0 * f64::from(tile.turns);
     let (beside, stage) = match format.weight {
         _ if problem.act.bytes() == 1 => (f64::from(tile.x_bytes() / CLUSTER + tile.weight_bytes(format)) / fitted::BYTES_A_CYCLE, 0.0),
         WeightFormat::W3 { .. } | WeightFormat::W4 { .. } | WeightFormat::W8 { .. } => {
-            (f64::from(tile.blocks * tile.groups * STEPS) * fitted::FRAGMENT_CYCLES, fitted::STAGE_CYCLES)
+            (f64::from(tile.blocks * tile.groups * steps(format)) * fitted::FRAGMENT_CYCLES, fitted::STAGE_CYCLES)
         }
         WeightFormat::Dense => (0.0, fitted::STAGE_CYCLES),
     };
     let step = matrix.max(beside) + fitted::NOT_HIDDEN * matrix.min(beside) + stage;
     let products = busy * format.k_tiles() as f64 * step / fitted::CYCLES_A_US;
-    let us = products + f64::from(rounds) * outputs / 1e4 * fitted::SUMS_US + handed_on + fitted::START_US;
+    let sparse = match (format.two_four, format.weight) {
+        (false, _) => 1.0,
+        (_, WeightFormat::Dense) if tile.stages == 2 => fitted::SPARSE_ELEMENTS * fitted::SPARSE_TWO_STAGES,
+        (_, WeightFormat::Dense) => fitted::SPARSE_ELEMENTS,
+        _ => fitted::SPARSE_CODES,
+    };
+    let us = sparse * products + f64::from(rounds) * outputs / 1e4 * fitted::SUMS_US + handed_on + fitted::START_US;
     us.max(format.bytes() as f64 / fitted::BYTES_A_US)
 }
 
@@ -222,7 +233,7 @@ mod tests {
     use icd_core::{layout::bank_conflicts, problem::Epilogue};
 
     fn problem(m: usize, n: usize, k: usize, act: DType, weight: WeightFormat) -> GemmProblem {
-        GemmProblem { m, n, k, act, out: DType::F16, weight, epilogue: Epilogue::default(), arch: Arch::Sm90a }
+        GemmProblem { m, n, k, act, out: DType::F16, weight, two_four: false, epilogue: Epilogue::default(), arch: Arch::Sm90a }
     }
 
     #[test]

@@ -4,11 +4,11 @@ use super::NAME;
 use crate::nvptx::{
     gemm::{Candidate, pack_format},
     gemm_epilogue::SumTile,
-    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, STEPS, WARPGROUP},
+    gemm_warpgroup::{BLOCK_COLS, ROW_BYTES, WARPGROUP, steps},
 };
 use icd_core::{
     arch::Arch,
-    pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
+    pack_format::{KOrder, PackFormat, TILE_N, WeightFormat},
     problem::GemmProblem,
 };
 
@@ -182,10 +182,10 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
         true => 1.0 + fitted::UNEVEN,
         false => f64::from(grid.div_ceil(sms).min(resident)),
     };
-    let steps = (format.k_tiles() as f64 / f64::from(tile.splits)).ceil();
+    let stages = (format.k_tiles() as f64 / f64::from(tile.splits)).ceil();
     let stream = f64::from(tile.stage_bytes(format)) * on_an_sm / fitted::BYTES_A_CYCLE;
-    let matrix = f64::from(tile.rows * tile.cols()) * TILE_K as f64 / 4096.0 * on_an_sm * fitted::MATRIX;
-    let fragments = if format.weight == WeightFormat::Dense { 0 } else { tile.blocks * tile.groups * STEPS };
+    let matrix = f64::from(tile.rows * tile.cols()) * format.stored_rows() as f64 / 4096.0 * on_an_sm * fitted::MATRIX;
+    let fragments = if format.weight == WeightFormat::Dense { 0 } else { tile.blocks * tile.groups * steps(format) };
     let convert = f64::from(fragments) * on_an_sm * fitted::FRAGMENT_CYCLES;
     let chain = (matrix + convert) / (f64::from(tile.groups) * on_an_sm) * fitted::CHAIN;
     let longest = stream.max(matrix).max(convert).max(chain);
@@ -197,7 +197,7 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let long_waves = waves - 1.0 + if is_last_full { 1.0 } else { fitted::HALF_WAVE };
     let sums = f64::from(tile.sums().bytes()) / 1e4 * on_an_sm * fitted::SUMS_US;
     let exchange = f64::from(tile.part().bytes() * (tile.splits - 1)) / 1e4 * fitted::EXCHANGE_US;
-    long_waves * steps * step * depth / fitted::CYCLES_A_US + waves * (sums + fitted::WAVE_US) + exchange
+    long_waves * stages * step * depth / fitted::CYCLES_A_US + waves * (sums + fitted::WAVE_US) + exchange
 }
 
 /// Tiles that fit, by estimated time.
@@ -219,7 +219,7 @@ mod tests {
             for weight in [WeightFormat::Dense, WeightFormat::W4 { symmetric: true, group: 128 }] {
                 let epilogue = Epilogue::default();
                 let arch = Arch::Sm90a;
-                let problem = GemmProblem { m, n, k, act: DType::F16, out: DType::F16, weight, epilogue, arch };
+                let problem = GemmProblem { m, n, k, act: DType::F16, out: DType::F16, weight, two_four: false, epilogue, arch };
                 let format = pack_format(&problem, KOrder::Natural, NAME).unwrap();
                 for tile in tiles(&problem, &format) {
                     let asked = tile.consumer_registers(&format, arch);

@@ -89,10 +89,25 @@ pub fn packed_nibbles() -> Layout {
     fixed(&[("nibble", &[&[2], &[4], &[1]])], &[("reg", 3)])
 }
 
-/// Where the logical `k` of a 128-element chunk lies: (`slot` 0..16 of an instruction, `step` 0..8) → `k` 0..128, for
+/// Where the logical `k` of a chunk of `2^step_bits` instructions lies: (`slot` 0..16 of an instruction, `step`) → `k`, for
 /// [`crate::pack_format::KOrder::Natural`].
-pub fn k_order_natural() -> Layout {
-    fixed(&[("slot", &[&[1], &[2], &[4], &[8]]), ("step", &[&[16], &[32], &[64]])], &[("k", 7)])
+pub fn k_order_natural(step_bits: u32) -> Layout {
+    let steps: Vec<[u64; 1]> = (0..step_bits).map(|b| [16 << b]).collect();
+    let steps: Vec<&[u64]> = steps.iter().map(|s| s.as_slice()).collect();
+    fixed(&[("slot", &[&[1], &[2], &[4], &[8]]), ("step", &steps)], &[("k", 4 + step_bits)])
+}
+
+/// The sparsity metadata of two successive instructions `mma.sp.m16n8k32` (and of a warp's rows of `wgmma.sp.m64nNk32`) for 16-bit elements, one with
+/// sparsity selector 0 and one with 1: (`field` of two bits in a lane's word, `lane`) → (row `m`, stored element `k` 0..32 of both). A stored
+/// element is one of two of a group of four; PTX ISA, "Matrix fragments for sparse mma.m16n8k32 with .f16 and .bf16 types".
+pub fn mma_sp_m16n8k32_positions() -> Layout {
+    fixed(
+        &[
+            ("field", &[&[0, 1], &[0, 2], &[0, 4], &[8, 0]]),
+            ("lane", &[&[0, 8], &[0, 16], &[1, 0], &[2, 0], &[4, 0]]),
+        ],
+        &[("m", 4), ("k", 5)],
+    )
 }
 
 /// As [`k_order_natural`] for [`crate::pack_format::KOrder::Lane16`]: the elements that one lane takes in two successive instructions are eight

@@ -128,7 +128,7 @@ fn mma_fragments_follow_the_instruction_set_manual() {
     for l in [mma_m16n8k16_a(), mma_m16n8k16_b(), mma_m16n8k16_c(), wgmma_m64k16_a(), ldmatrix(), ldmatrix_trans(), swizzle_128b()] {
         assert!(l.is_bijective(), "{l:?}");
     }
-    for l in [k_order_natural(), k_order_lane16(), k_order_bytes(), packed_nibbles()] {
+    for l in [k_order_natural(3), k_order_natural(2), mma_sp_m16n8k32_positions(), k_order_lane16(), k_order_bytes(), packed_nibbles()] {
         assert!(l.is_bijective(), "{l:?}");
     }
 }

@@ -46,11 +46,11 @@ impl<'a> Packer<'a> {
                 super::length("zeros", zeros.map_or(0, <[u8]>::len), if symmetric { 0 } else { scales.len() })?;
             }
             (Weights::Elements { bytes, .. }, WeightFormat::Dense | WeightFormat::W8 { .. }) => {
-                let width = format.code_bytes() / (TILE_N * TILE_K);
+                let width = format.code_bytes() / (TILE_N * format.stored_rows());
                 if bytes.len() != size.saturating_mul(width) {
                     return Err(PackError::Length { what: "weights", expected: size, found: bytes.len() / width });
                 }
-                places = (0..TILE_K * TILE_N).map(|i| format.element_at(i % TILE_N, i / TILE_N).0).collect();
+                places = (0..format.stored_rows() * TILE_N).map(|i| format.element_at(i % TILE_N, i / TILE_N).0).collect();
             }
             _ => return Err(PackError::Kind("these weights")),
         }
@@ -60,6 +60,10 @@ impl<'a> Packer<'a> {
     /// What the packed bytes are.
     pub fn format(&self) -> &PackFormat {
         &self.format
+    }
+
+    pub(super) fn weights(&self) -> Weights<'a> {
+        self.weights
     }
 
     /// Bytes of a strip: 16 columns, all of `k`.
@@ -116,6 +120,12 @@ impl WithSimd for Group<'_, '_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Self::Output {
         let Group { packer, first, out } = self;
+        if packer.format.two_four {
+            return out.chunks_exact_mut(packer.strip_bytes()).enumerate().try_for_each(|(s, out)| {
+                packer.pack_scales_of_strip(first + s, out)?;
+                packer.pack_two_four(first + s, out)
+            });
+        }
         match packer.weights {
             Weights::Codes { codes, scales, zeros } => packer.pack_codes(codes, scales, zeros, first, out),
             Weights::Elements { bytes, order } => {
@@ -196,6 +206,15 @@ impl Packer<'_> {
         }
         rows[present..].as_flattened_mut().fill(spread(codes.zero(code)) as u8);
         Ok(())
+    }
+
+    /// Writes what follows the codes of every tile of a strip.
+    fn pack_scales_of_strip(&self, strip: usize, out: &mut [u8]) -> Result<(), PackError> {
+        let Weights::Codes { scales, zeros, .. } = self.weights else { return Ok(()) };
+        out.chunks_exact_mut(self.format.tile_bytes()).enumerate().try_for_each(|(k_tile, tile)| {
+            let rest = &mut tile[self.format.code_bytes()..];
+            self.pack_scales(scales, zeros, strip, k_tile * TILE_K, rest)
+        })
     }
 
     /// Writes what follows the codes of a tile: scales, then zero points.

@@ -102,7 +102,7 @@ fn bad_input_is_diagnosed() {
     assert!(matches!(pack_codes(&format, &[0; 4], &[f32::NAN, 1.0], None), Err(PackError::Scale { n: 0, .. })));
     assert!(matches!(unpack_codes(&format, &[0; 7]), Err(PackError::Length { .. })));
     assert_eq!(pack_dense(&format, &[0; 4]), Err(PackError::Kind("pack_dense")));
-    let hostile = PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural };
+    let hostile = PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural, two_four: false };
     assert!(pack_dense(&hostile, &[]).is_err());
 }
 
@@ -299,4 +299,75 @@ fn halves_exchanged_are_the_packing_of_columns_in_turn() {
     let format = w4(16, 128, 128, true, KOrder::Natural);
     assert!(matches!(exchange_halves(&format, &mut [0; 1056], &mut [0; 1055]), Err(PackError::Length { .. })));
     assert!(matches!(exchange_halves(&format, &mut [0; 5], &mut [0; 5]), Err(PackError::Length { .. })));
+}
+
+/// A 2:4 sparse matrix of codes, with fewer than two elements here and there, and its format.
+fn sparse_codes(n: usize, k: usize, group: usize, symmetric: bool, seed: u64) -> (PackFormat, Vec<u8>, Vec<f32>, Option<Vec<u8>>) {
+    let format = w4(n, k, group, symmetric, KOrder::Natural).with_two_four(true).unwrap();
+    let (mut codes, scales, mut zeros) = matrix(&format, seed);
+    if let Some(zeros) = &mut zeros {
+        zeros.iter_mut().for_each(|z| *z &= 15);
+    }
+    let mut r = Random(seed ^ 0x5555);
+    for first in (0..k).step_by(4) {
+        for column in 0..n {
+            let (a, b) = (r.next() as usize % 4, r.next() as usize % 4);
+            for row in (first..k.min(first + 4)).filter(|row| row - first != a && row - first != b) {
+                codes[row * n + column] = zeros.as_ref().map_or(8, |z| z[row / group * n + column]);
+            }
+        }
+    }
+    (format, codes, scales, zeros)
+}
+
+#[test]
+fn sparse_codes_come_back_as_they_were() {
+    for (n, k) in [(1, 1), (16, 128), (17, 129), (40, 301), (5, 1000), (128, 96)] {
+        for (group, symmetric) in [(32, true), (64, false), (128, true), (1024, false)] {
+            let (format, codes, scales, zeros) = sparse_codes(n, k, group, symmetric, (n * k + group) as u64);
+            let packed = pack_codes(&format, &codes, &scales, zeros.as_deref()).unwrap();
+            let whole = w4(n, k, group, symmetric, KOrder::Natural);
+            assert!(packed.len() < pack_codes(&whole, &codes, &scales, zeros.as_deref()).unwrap().len());
+            let back = unpack_codes(&format, &packed).unwrap();
+            assert_eq!(back, UnpackedCodes { codes: codes.clone(), scales, zeros: zeros.clone() }, "{n} x {k}, group {group}");
+            for (column, row) in [(0, 0), (n - 1, k - 1), (n / 2, k / 3)] {
+                let zero = zeros.as_ref().map_or(8, |z| z[row / group * n + column]);
+                let stored = format.stored_row(&packed, column, row);
+                let code = stored.map_or(zero, |stored| format.code(&packed, column, stored).unwrap());
+                assert_eq!(code, codes[row * n + column], "{n} x {k}, group {group}, row {row}, column {column}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sparse_elements_come_back_but_for_signs_of_zeros() {
+    let mut r = Random(77);
+    let (n, k) = (21, 270);
+    let bits: Vec<u16> =
+        (0..n * k).map(|i| if i / n % 4 / 2 == i % 2 { (r.next() as u16 & 0x3fff) | 1 } else { (r.next() as u16 & 1) << 15 }).collect();
+    let format = PackFormat::new(n, k, WeightFormat::Dense, DType::BF16, KOrder::Natural).unwrap().with_two_four(true).unwrap();
+    let packed = pack_dense(&format, &bits).unwrap();
+    let unsigned: Vec<u16> = bits.iter().map(|b| if b & 0x7fff == 0 { 0 } else { *b }).collect();
+    assert_eq!(unpack_dense(&format, &packed).unwrap(), unsigned);
+    let columns: Vec<u16> = (0..n * k).map(|i| bits[i % k * n + i / k]).collect();
+    assert_eq!(pack_dense_transposed(&format, &columns).unwrap(), packed);
+
+    let elements: Vec<u8> = (0..n * k).map(|i| if i / n % 4 == 1 { r.next() as u8 } else { 0 }).collect();
+    let format = PackFormat { weight: WeightFormat::W8 { dtype: DType::I8 }, ..format };
+    assert_eq!(unpack_w8(&format, &pack_w8(&format, &elements).unwrap()).unwrap(), elements);
+}
+
+#[test]
+fn a_third_element_of_four_rows_is_refused() {
+    let (format, mut codes, scales, zeros) = sparse_codes(20, 200, 128, true, 9);
+    let weights = |codes: &[u8], check: &dyn Fn(Weights<'_>)| {
+        let codes = Codes { bytes: codes, width: CodeWidth::Byte, signed: false };
+        check(Weights::Codes { codes, scales: Floats::new(bytemuck::cast_slice(&scales), DType::F32).unwrap(), zeros: zeros.as_deref() });
+    };
+    weights(&codes, &|w| assert_eq!(is_two_four(&format, w), Ok(true)));
+    (136..139).for_each(|row| codes[row * 20 + 19] = 3);
+    weights(&codes, &|w| assert_eq!(is_two_four(&format, w), Ok(false)));
+    assert_eq!(pack_codes(&format, &codes, &scales, None), Err(PackError::TwoFour { k: 136, n: 19 }));
+    assert!(pack_codes(&format, &codes, &scales, None).unwrap_err().to_string().contains("2:4"));
 }

@@ -43,6 +43,10 @@ impl<'a> Unpacker<'a> {
         &self.format
     }
 
+    pub(super) fn packed(&self) -> &'a [u8] {
+        self.packed
+    }
+
     /// Bits of an element that [`Unpacker::rows`] writes: 4 for codes, which lie two a byte, the even column low.
     pub fn element_bits(&self) -> usize {
         match self.format.weight {
@@ -113,6 +117,9 @@ impl WithSimd for TileRow<'_, '_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let TileRow { unpacker, k_tile, out } = self;
+        if unpacker.format.two_four {
+            return unpacker.unpack_two_four(k_tile, out);
+        }
         match unpacker.format.weight {
             WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => unpacker.codes(k_tile, out),
             WeightFormat::Dense => unpacker.gather::<2>(k_tile, out),
