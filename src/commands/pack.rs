@@ -73,7 +73,7 @@ pub struct PackArgs {
     #[arg(long)]
     gated: bool,
     /// The pack.json that `icd kernel` wrote: its kind of weights, group, types and order.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "group", "asym", "float", "order"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "group", "asym", "float", "order", "two_four"])]
     like: Option<PathBuf>,
     /// What the weights become.
     #[arg(long, value_enum, default_value = "w4")]
@@ -90,8 +90,11 @@ pub struct PackArgs {
     /// Order of input channels within a tile.
     #[arg(long, value_enum, default_value = "lane16")]
     order: Order,
+    /// The weights are 2:4 sparse, pruned before: two elements of every four successive rows of a column are stored. With --order natural.
+    #[arg(long)]
+    two_four: bool,
     /// Restore what a file that this command wrote was made of; codes two a byte.
-    #[arg(long, conflicts_with_all = ["tensors", "scales", "zeros", "transposed", "like", "kind", "group", "asym", "float", "order", "name", "gated"])]
+    #[arg(long, conflicts_with_all = ["tensors", "scales", "zeros", "transposed", "like", "kind", "group", "asym", "float", "order", "two_four", "name", "gated"])]
     unpack: bool,
     /// Name of the packed tensor; by default that of the first tensor, with '.packed'.
     #[arg(long)]
@@ -175,7 +178,7 @@ fn wanted(args: &PackArgs, n: usize, k: usize, dtype: DType) -> anyhow::Result<P
         Order::Lane16 => KOrder::Lane16,
         Order::Bytes => KOrder::Bytes,
     };
-    Ok(PackFormat::new(n, k, weight, float, order)?)
+    Ok(PackFormat::new(n, k, weight, float, order)?.with_two_four(args.two_four)?)
 }
 
 fn pack(args: &PackArgs) -> anyhow::Result<usize> {

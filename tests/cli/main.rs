@@ -11,4 +11,5 @@ mod permute;
 mod programs;
 mod quantize;
 mod run;
+mod sparse;
 mod tool;

@@ -62,7 +62,7 @@ pub struct Selected {
 /// candidate with the least expected time of all families that support the problem.
 ///
 /// # Errors
-/// The last family's reason when none supports the problem; LLVM's failure.
+/// Every family's reason when none supports the problem; LLVM's failure.
 pub fn select(problem: &GemmProblem, tables: &[TuneTable]) -> Result<Selected, KernelError> {
     let Choice { family, tile, .. } = choose(problem, tables)?;
     let kernel = (family.emit)(problem, &tile)?;
@@ -82,14 +82,14 @@ pub struct Choice {
 /// What [`select`] takes.
 ///
 /// # Errors
-/// The last family's reason when none supports the problem.
+/// Every family's reason when none supports the problem.
 pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<Choice, Unsupported> {
-    let mut reason = Unsupported { family: "gemm", constraint: "no family is registered".into() };
+    let mut reasons = Vec::new();
     let mut best: Option<Choice> = None;
     let measured = gemm_tuned::best(problem, tables);
     for family in FAMILIES {
         if let Err(why) = (family.supports)(problem) {
-            reason = why;
+            reasons.push(format!("{}: {}", why.family, why.constraint));
             continue;
         }
         for candidate in (family.candidates)(problem) {
@@ -102,7 +102,7 @@ pub fn choose(problem: &GemmProblem, tables: &[TuneTable]) -> Result<Choice, Uns
             }
         }
     }
-    best.ok_or(reason)
+    best.ok_or_else(|| Unsupported { family: "matrix-product", constraint: reasons.join("; ") })
 }
 
 /// The packed form that the kernels of a family read for a problem.

@@ -28,7 +28,7 @@ pub enum KernelError {
 
 /// The constraint that a problem violates.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("kernel family {family} does not support this problem: {constraint}")]
+#[error("no {family} kernel computes this problem: {constraint}")]
 pub struct Unsupported {
     /// Name of the family.
     pub family: &'static str,

@@ -165,6 +165,8 @@ mod fitted {
     pub(super) const WAVE_US: f64 = 1.86;
     pub(super) const EXCHANGE_US: f64 = 0.351;
     pub(super) const HALF_WAVE: f64 = 0.573;
+    /// Of 2:4 sparse weights, whose instructions are half as many: rows of X come from shared memory at twice the rate.
+    pub(super) const SPARSE_MATRIX: f64 = 1.6;
     pub(super) const CYCLES_A_US: f64 = 1755.0;
 }
 
@@ -185,6 +187,7 @@ fn estimate(problem: &GemmProblem, format: &PackFormat, tile: Tile) -> f64 {
     let stages = (format.k_tiles() as f64 / f64::from(tile.splits)).ceil();
     let stream = f64::from(tile.stage_bytes(format)) * on_an_sm / fitted::BYTES_A_CYCLE;
     let matrix = f64::from(tile.rows * tile.cols()) * format.stored_rows() as f64 / 4096.0 * on_an_sm * fitted::MATRIX;
+    let matrix = if format.two_four { matrix * fitted::SPARSE_MATRIX } else { matrix };
     let fragments = if format.weight == WeightFormat::Dense { 0 } else { tile.blocks * tile.groups * steps(format) };
     let convert = f64::from(fragments) * on_an_sm * fitted::FRAGMENT_CYCLES;
     let chain = (matrix + convert) / (f64::from(tile.groups) * on_an_sm) * fitted::CHAIN;

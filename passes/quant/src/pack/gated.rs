@@ -6,13 +6,16 @@
 //! ```
 //!
 //! The second half of a gate's tile changes places with the first half of the factor's. In every order of `k` the halves of a tile lie beside each
-//! other in small pieces: nibbles of a byte for codes, two or four neighbouring rows of an element column, eight scales.
+//! other in small pieces: nibbles of a byte for codes, two or four neighbouring rows of an element column, eight scales, half a word of positions.
 
 use super::{PackError, length};
 use icd_core::{
-    pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
+    pack_format::{KOrder, PackFormat, TILE_N, WeightFormat},
     problem::GATED_RUN,
 };
+
+/// Bytes of 2:4 sparse positions of columns `g` or `g + 8` in a word.
+const POSITION_BYTES_A_HALF: usize = 2;
 
 /// Exchanges halves of the tiles of two packed matrices of the same format, of any strips: from matrix by matrix to turns by eights, and back. The
 /// strips of the result belong in the order gate, factor, gate and so on.
@@ -29,13 +32,18 @@ pub fn exchange_halves(format: &PackFormat, gate: &mut [u8], factor: &mut [u8]) 
         match format.weight {
             WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => exchange_nibbles(gate, factor),
             WeightFormat::Dense | WeightFormat::W8 { .. } => {
-                exchange_pieces(gate, factor, rows_a_piece * format.code_bytes() / (TILE_N * TILE_K));
+                exchange_pieces(gate, factor, rows_a_piece * format.code_bytes() / (TILE_N * format.stored_rows()));
             }
         }
         let scale_bytes = format.zeros_at() - format.code_bytes();
-        let ((scales, zeros), (factor_scales, factor_zeros)) = (gate_rest.split_at_mut(scale_bytes), factor_rest.split_at_mut(scale_bytes));
+        let ((scales, gate_rest), (factor_scales, factor_rest)) =
+            (gate_rest.split_at_mut(scale_bytes), factor_rest.split_at_mut(scale_bytes));
+        let zero_bytes = format.positions_at() - format.zeros_at();
+        let ((zeros, positions), (factor_zeros, factor_positions)) =
+            (gate_rest.split_at_mut(zero_bytes), factor_rest.split_at_mut(zero_bytes));
         exchange_pieces(scales, factor_scales, 2 * GATED_RUN);
         exchange_pieces(zeros, factor_zeros, GATED_RUN);
+        exchange_pieces(positions, factor_positions, POSITION_BYTES_A_HALF);
     }
     Ok(())
 }

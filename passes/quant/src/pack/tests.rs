@@ -371,3 +371,19 @@ fn a_third_element_of_four_rows_is_refused() {
     assert_eq!(pack_codes(&format, &codes, &scales, None), Err(PackError::TwoFour { k: 136, n: 19 }));
     assert!(pack_codes(&format, &codes, &scales, None).unwrap_err().to_string().contains("2:4"));
 }
+
+#[test]
+fn halves_of_sparse_matrices_are_exchanged_with_their_positions() {
+    for n in [8, 16, 40] {
+        let (one, gc, gs, gz) = sparse_codes(n, 200, 32, false, n as u64);
+        let (_, fc, fs, fz) = sparse_codes(n, 200, 32, false, 91);
+        let (gz, fz) = (gz.unwrap(), fz.unwrap());
+        let both = PackFormat { n: 2 * n, ..one };
+        let expected = pack_codes(&both, &in_turn(&gc, &fc, n), &in_turn(&gs, &fs, n), Some(&in_turn(&gz, &fz, n))).unwrap();
+        let (mut gate, mut factor) = (pack_codes(&one, &gc, &gs, Some(&gz)).unwrap(), pack_codes(&one, &fc, &fs, Some(&fz)).unwrap());
+        exchange_halves(&one, &mut gate, &mut factor).unwrap();
+        let strip = one.k_tiles() * one.tile_bytes();
+        let strips: Vec<u8> = gate.chunks(strip).zip(factor.chunks(strip)).flat_map(|(g, f)| [g, f].concat()).collect();
+        assert!(strips[..expected.len()] == expected, "{both:?}");
+    }
+}
