@@ -1,7 +1,7 @@
 //! Writes every candidate kernel of GEMM problems, one folder each, for measuring: `gemm_candidates DIR ARCH MxNxK:WEIGHT[:EPILOGUE[:DTYPE]]…`
 //!
 //! `WEIGHT` is `dense`, `sym128`, `asym64` and so on, of 3 bits `sym128w3`, or `i8`, `fp8` for 8-bit weights and activations, `i8a16`, `fp8a16` beside 16-bit
-//! activations, any of these beside 16-bit activations with `s24` behind it when 2:4 sparse; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `gated`, `split=N,N…` joined by `+`;
+//! activations, any of these beside 16-bit activations with `s24` behind it when 2:4 sparse; `EPILOGUE` any of `bias`, `gelu`, `gelutanh`, `relu`, `silu`, `residual`, `residual16` (beside an f32 output), `gated`, `split=N,N…` joined by `+`;
 //! `DTYPE` is `f16`, `bf16` or either with `.f32` for an f32 output; of 4-bit weights also `i8` or `fp8`, with an f16 output. `@N` after a problem keeps the first N candidates of each
 //! family, `@FAMILY` all of one family, `@=TILE,TILE` those of the given tiles, `@best` the one kernel that `select` takes.
 
@@ -41,6 +41,7 @@ fn epilogue(text: &str) -> Result<Epilogue, Box<dyn Error>> {
         match part {
             "bias" => e.bias = true,
             "residual" => e.residual = true,
+            "residual16" => (e.residual, e.narrow_residual) = (true, true),
             "gated" => e.gated = true,
             "gelu" => e.activation = Activation::GeluErf,
             "gelutanh" => e.activation = Activation::GeluTanh,

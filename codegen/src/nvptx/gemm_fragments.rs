@@ -152,14 +152,14 @@ pub fn dequantize_w8<'c>(k: &KernelBuilder<'c>, float: DType, weight: DType, wor
         (_, DType::BF16) => {
             let biased = k.xor_c(word, BYTE_SIGNS);
             let number = |byte: u32| {
-                let shifted = k.permute_bytes(biased, F32_2_TO_23, 0x7440 | byte);
+                let shifted = k.permute_bytes(biased, k.int(F32_2_TO_23), 0x7440 | byte);
                 k.fsub(k.as_float(shifted), k.float(f32::from_bits(F32_2_TO_23) + 128.0))
             };
             [0, 2].map(|byte| narrow(number(byte), number(byte + 1)))
         }
         _ => {
             let biased = k.xor_c(word, BYTE_SIGNS);
-            [0x5150, 0x5352].map(|bytes| k.sub_pair_f16(k.permute_bytes(biased, F16_1024, bytes), k.int(F16_1152)))
+            [0x5150, 0x5352].map(|bytes| k.sub_pair_f16(k.permute_bytes(biased, k.int(F16_1024), bytes), k.int(F16_1152)))
         }
     }
 }

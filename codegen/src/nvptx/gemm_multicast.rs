@@ -17,7 +17,7 @@
 //! so the next tile's data arrive while this one is written. Tiles go in bands of a few row tiles (`raster`), so that what is in flight at
 //! once is few rows of X and few columns of W.
 //!
-//! The output leaves warpgroup by warpgroup ([`gemm_transposed`]), or, where it needs a residual, a gate or 32-bit rows, warp by warp through
+//! The output leaves warpgroup by warpgroup ([`gemm_transposed`]), or, where it needs a gate or a 32-bit residual, warp by warp through
 //! `PIECE_ROWS` rows of sums in shared memory.
 //!
 //! Where the tiles do not fill the last round, a streamed kernel shares out the chunks of the tiles left over evenly instead (`stream.rs`): a cluster that

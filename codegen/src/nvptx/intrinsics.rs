@@ -124,6 +124,12 @@ impl<'c> KernelBuilder<'c> {
         self.asm(&[], text, &[address.into(), a, b, c, d]);
     }
 
+    /// Reads what [`KernelBuilder::store_matrices_transposed`] writes, from the same addresses to the same words.
+    pub fn load_matrices_transposed(&self, address: Int<'c>, offset: u32) -> [Int<'c>; 4] {
+        let text = format!("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {{$0, $1, $2, $3}}, [$4+{offset}];");
+        self.four(self.asm(&[Ty::I32; 4], &text, &[address.into()]))
+    }
+
     /// 16 bytes of global memory that no kernel in flight writes, where `condition` holds; zeros elsewhere.
     pub fn load_global_16_if(&self, condition: Int<'c>, address: Int<'c>, offset: u32) -> [Int<'c>; 4] {
         let text = format!(
@@ -396,9 +402,9 @@ impl<'c> KernelBuilder<'c> {
         self.one_int(self.asm_pure(&[Ty::I32], "sub.rn.f16x2 $0, $1, $2;", &[a.into(), b.into()]))
     }
     /// Four of the eight bytes of `a` (0 to 3) and `b` (4 to 7), one a digit of the selector, the lowest first.
-    pub fn permute_bytes(&self, a: Int<'c>, b: u32, selector: u32) -> Int<'c> {
+    pub fn permute_bytes(&self, a: Int<'c>, b: Int<'c>, selector: u32) -> Int<'c> {
         let text = format!("prmt.b32 $0, $1, $2, {selector};");
-        self.one_int(self.asm_pure(&[Ty::I32], &text, &[a.into(), self.int(b).into()]))
+        self.one_int(self.asm_pure(&[Ty::I32], &text, &[a.into(), b.into()]))
     }
     /// Four e4m3 numbers of a word as two pairs of fp16 numbers.
     pub fn widen_float_bytes(&self, word: Int<'c>) -> [Int<'c>; 2] {
