@@ -8,6 +8,7 @@ mod counters;
 mod history;
 mod interval;
 mod measure;
+mod order;
 mod plan;
 mod quality;
 mod report;

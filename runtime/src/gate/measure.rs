@@ -1,6 +1,6 @@
 //! Measures the arms one after another, round after round.
 
-use super::{Arm, GateError, Plan, Role, Samples, Traffic, counters, quality};
+use super::{Arm, GateError, Plan, Role, Samples, Traffic, counters, order, quality};
 use crate::{
     AlignedBytes, Backend, L2State, RuntimeError, Session, cuda::DeviceInfo, energy::EnergyMeter, machine::Machine,
     schedule::StepDescription, tensors,
@@ -94,7 +94,8 @@ pub struct Measured {
 
 /// Measures `plan`, whose files are in `folder`. `step` is called with the number of finished samples and of all.
 ///
-/// Every epoch loads all arms anew and in another order; every round measures each arm once, in an order that turns by one from round to round.
+/// Every epoch loads all arms anew and in another order; every round measures each arm once, in an order such that over the rounds every arm follows every
+/// other equally often ([`order`]).
 ///
 /// # Errors
 /// An artifact cannot be loaded or run, arms differ in their signature, or held-out data does not fit.
@@ -152,7 +153,7 @@ fn epoch(
     clock: &mut Clock,
     step: &mut dyn FnMut(usize),
 ) -> Result<(), GateError> {
-    let order = |turn: usize| (0..artifacts.len()).map(move |i| (i + turn) % artifacts.len());
+    let order = |turn: usize| order::balanced(artifacts.len(), turn);
     let mut loaded: Vec<(usize, &Artifact, Running)> = Vec::with_capacity(artifacts.len());
     for index in order(number) {
         if let Some(artifact) = artifacts.get(index) {
@@ -167,7 +168,7 @@ fn epoch(
     }
     arms.iter_mut().for_each(|arm| arm.nanoseconds.push(Vec::with_capacity(options.rounds)));
     for round in 0..options.rounds {
-        for index in order(number + round) {
+        for index in order(number * options.rounds + round) {
             let (Some((_, artifact, running)), Some(arm)) = (loaded.get_mut(index), arms.get_mut(index)) else { continue };
             let start = clock.started.elapsed().as_secs_f64();
             let nanoseconds = running.time(clock.calls).map_err(|source| failed(artifact, source))?;
@@ -181,8 +182,9 @@ fn epoch(
         for arm in arms.iter_mut() {
             arm.joules.iter_mut().for_each(|all| all.push(Vec::new()));
         }
-        for round in 0..ENOUGH.div_ceil(options.epochs.max(1)) {
-            for index in order(number + round) {
+        let rounds = ENOUGH.div_ceil(options.epochs.max(1));
+        for round in 0..rounds {
+            for index in order(number * rounds + round) {
                 let (Some((_, artifact, running)), Some(arm)) = (loaded.get_mut(index), arms.get_mut(index)) else { continue };
                 let Ok(all) = &mut arm.joules else { continue };
                 let calls = clock.calls;
