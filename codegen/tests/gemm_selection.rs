@@ -30,7 +30,17 @@ impl Point {
     fn problem(&self) -> GemmProblem {
         let weight = WeightFormat::W4 { symmetric: true, group: 128 };
         let epilogue = Epilogue::default();
-        GemmProblem { m: self.m, n: self.n, k: self.k, act: DType::F16, out: DType::F16, weight, two_four: false, epilogue, arch: Arch::Sm90a }
+        GemmProblem {
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            act: DType::F16,
+            out: DType::F16,
+            weight,
+            two_four: false,
+            epilogue,
+            arch: Arch::Sm90a,
+        }
     }
     fn best(&self) -> f64 {
         self.us.values().copied().fold(f64::INFINITY, f64::min)

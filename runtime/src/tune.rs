@@ -131,7 +131,8 @@ fn fastest(outcomes: &[Outcome]) -> Vec<Measured> {
     for Outcome { file, us, .. } in outcomes {
         let (Some(us), KernelFile { problem, family, tile, .. }) = (*us, file) else { continue };
         let GemmProblem { m, n, k, act, weight, two_four, .. } = *problem;
-        let found = Measured { m, n, k, act, weight, two_four, family: family.clone(), tile: tile.clone(), us: (us * 100.0).round() / 100.0 };
+        let found =
+            Measured { m, n, k, act, weight, two_four, family: family.clone(), tile: tile.clone(), us: (us * 100.0).round() / 100.0 };
         let entry = best.entry(format!("{problem:?}")).or_insert_with(|| found.clone());
         if us < entry.us {
             *entry = found;

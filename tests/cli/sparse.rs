@@ -67,7 +67,8 @@ impl Model {
         let out = self.path("model.icd");
         let pipeline = format!("--pass-pipeline=builtin.module(icd-simplify,{passes})");
         let target = format!("--targets={target}");
-        icd_opt(&[&self.path("model.mlir"), "--weights", &self.path("w.safetensors"), &pipeline, &target, "--emit=artifact", "-o", &out]).success();
+        icd_opt(&[&self.path("model.mlir"), "--weights", &self.path("w.safetensors"), &pipeline, &target, "--emit=artifact", "-o", &out])
+            .success();
         Artifact::open(Path::new(&out)).unwrap()
     }
 }

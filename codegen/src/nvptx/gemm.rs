@@ -221,7 +221,8 @@ pub(crate) fn symbol(problem: &GemmProblem, family: &str, tile: &str) -> String 
         _ => "a16",
     };
     let sparse = if problem.two_four { "s24" } else { "" };
-    let mut name = format!("{w}{sparse}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
+    let mut name =
+        format!("{w}{sparse}{float}_{family}_{}_n{}_k{}_{tile}_{}", problem.arch, problem.n, problem.k, weight_name(problem.weight));
     if problem.out != problem.act && (problem.has_row_scales() || problem.out == DType::F32) {
         name.push('_');
         name.push_str(problem.out.name());

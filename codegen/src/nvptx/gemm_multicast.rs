@@ -330,16 +330,15 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn consume(&self) {
         let (k, tile, ring) = (self.k, self.tile, self.ring);
         let group = k.shr_c(self.warp, 2);
-        let product =
-            WarpgroupProduct {
-                k,
-                format: &self.format,
-                act: self.problem.act,
-                rows: tile.rows,
-                blocks: tile.blocks,
-                x_piece_bytes: tile.x_piece_bytes(),
-                lane: self.lane,
-            };
+        let product = WarpgroupProduct {
+            k,
+            format: &self.format,
+            act: self.problem.act,
+            rows: tile.rows,
+            blocks: tile.blocks,
+            x_piece_bytes: tile.x_piece_bytes(),
+            lane: self.lane,
+        };
         let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
         let tile_offset = k.mul_c(strip, self.format.tile_bytes() as u32);
         let peer = k.map_shared(ring.empty, k.sub(k.int(CLUSTER - 1), self.rank));

@@ -270,16 +270,15 @@ impl<'k, 'c> Generator<'k, 'c> {
     fn consume(&self) {
         let (k, tile) = (self.k, self.tile);
         let group = k.shr_c(self.warp, 2);
-        let product =
-            WarpgroupProduct {
-                k,
-                format: &self.format,
-                act: self.problem.act,
-                rows: tile.rows,
-                blocks: tile.blocks,
-                x_piece_bytes: tile.x_half_bytes(),
-                lane: self.lane,
-            };
+        let product = WarpgroupProduct {
+            k,
+            format: &self.format,
+            act: self.problem.act,
+            rows: tile.rows,
+            blocks: tile.blocks,
+            x_piece_bytes: tile.x_half_bytes(),
+            lane: self.lane,
+        };
         let sums = product.sums();
         let strip = k.add(k.mul_c(group, tile.blocks * STRIPS_A_BLOCK), k.and_c(self.warp, 3));
         let tile_offset = k.add_c(k.mul_c(strip, self.format.tile_bytes() as u32), 2 * tile.x_half_bytes());

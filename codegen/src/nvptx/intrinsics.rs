@@ -297,7 +297,15 @@ impl<'c> KernelBuilder<'c> {
     }
     /// As [`KernelBuilder::wgmma_m64`] over 64 bytes of `k`, f16 or bf16, where A holds two of every four elements: `positions` are those of this and
     /// another instruction, in the words of the lanes that `selector` (0 or 1) names ([`icd_core::layout::mma_sp_m16n8k32_positions`]).
-    pub fn wgmma_sparse_m64(&self, element: DType, acc: &[Var<'c>], a: [Int<'c>; 4], descriptor: Int<'c>, positions: Int<'c>, selector: u32) {
+    pub fn wgmma_sparse_m64(
+        &self,
+        element: DType,
+        acc: &[Var<'c>],
+        a: [Int<'c>; 4],
+        descriptor: Int<'c>,
+        positions: Int<'c>,
+        selector: u32,
+    ) {
         let shape = if element == DType::BF16 { "k32.f32.bf16.bf16" } else { "k32.f32.f16.f16" };
         let count = acc.len();
         let d: Vec<String> = (0..count).map(|i| format!("${i}")).collect();

@@ -118,7 +118,8 @@ pub(super) fn tiles(problem: &GemmProblem, format: &PackFormat) -> Vec<Tile> {
     let mut all = Vec::new();
     for rows in heights {
         for &(groups, blocks) in widths {
-            let mut deepest = (2..=MAX_STAGES).rev().map(|stages| Tile { rows, groups, blocks, stages, pieces, turns, streamed: false, band: 1 });
+            let mut deepest =
+                (2..=MAX_STAGES).rev().map(|stages| Tile { rows, groups, blocks, stages, pieces, turns, streamed: false, band: 1 });
             let Some(tile) = deepest.find(|t| t.fits(format, problem.act, problem.arch)) else { continue };
             let tile = Tile { band: raster(problem, format, tile), ..tile };
             let streamed = Tile { streamed: true, ..tile };

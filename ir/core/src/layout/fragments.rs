@@ -102,10 +102,7 @@ pub fn k_order_natural(step_bits: u32) -> Layout {
 /// element is one of two of a group of four; PTX ISA, "Matrix fragments for sparse mma.m16n8k32 with .f16 and .bf16 types".
 pub fn mma_sp_m16n8k32_positions() -> Layout {
     fixed(
-        &[
-            ("field", &[&[0, 1], &[0, 2], &[0, 4], &[8, 0]]),
-            ("lane", &[&[0, 8], &[0, 16], &[1, 0], &[2, 0], &[4, 0]]),
-        ],
+        &[("field", &[&[0, 1], &[0, 2], &[0, 4], &[8, 0]]), ("lane", &[&[0, 8], &[0, 16], &[1, 0], &[2, 0], &[4, 0]])],
         &[("m", 4), ("k", 5)],
     )
 }

@@ -55,11 +55,7 @@ impl PackFormat {
         let pair = Layout::identity("word", "pair", 1)?;
         let places = layout::mma_sp_m16n8k32_positions().product(&pair)?.reorder(&["field", "word", "lane"], &["m", "k", "pair"])?;
         let to_element = Layout::from_bases(
-            &[
-                ("m", &[&[1, 0], &[2, 0], &[4, 0], &[8, 0]]),
-                ("k", &[&[0, 1], &[0, 2], &[0, 4], &[0, 8], &[0, 16]]),
-                ("pair", &[&[0, 32]]),
-            ],
+            &[("m", &[&[1, 0], &[2, 0], &[4, 0], &[8, 0]]), ("k", &[&[0, 1], &[0, 2], &[0, 4], &[0, 8], &[0, 16]]), ("pair", &[&[0, 32]])],
             &[("n", 4), ("k", 6)],
         )?;
         places.then(&to_element).map(Some)

@@ -102,7 +102,8 @@ fn bad_input_is_diagnosed() {
     assert!(matches!(pack_codes(&format, &[0; 4], &[f32::NAN, 1.0], None), Err(PackError::Scale { n: 0, .. })));
     assert!(matches!(unpack_codes(&format, &[0; 7]), Err(PackError::Length { .. })));
     assert_eq!(pack_dense(&format, &[0; 4]), Err(PackError::Kind("pack_dense")));
-    let hostile = PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural, two_four: false };
+    let hostile =
+        PackFormat { n: usize::MAX, k: 3, weight: WeightFormat::Dense, float: DType::F16, k_order: KOrder::Natural, two_four: false };
     assert!(pack_dense(&hostile, &[]).is_err());
 }
 
