@@ -31,7 +31,7 @@ impl Random {
         for group in 0..TILE_K / 4 {
             for n in 0..TILE_N {
                 for _ in 0..2 {
-                    kept[(group * 4 + self.next() as usize % 4) * TILE_N + n] = self.next() % 8 > 0;
+                    kept[(group * 4 + self.next() as usize % 4) * TILE_N + n] = !self.next().is_multiple_of(8);
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A residual of 16 bits goes the other way first: each warp puts its columns of 16 rows where its output will lie, and reads them turned
-//! by `ldmatrix`. Loads are [`AHEAD`] times 16 rows ahead. Sums of 32 bits are turned as two planes of 16 bits, 16 rows at a time.
+//! by `ldmatrix`. Loads are `AHEAD` times 16 rows ahead. Sums of 32 bits are turned as two planes of 16 bits, 16 rows at a time.
 
 use crate::nvptx::{
     gemm::ParamIndex,

@@ -95,7 +95,7 @@ pub struct Measured {
 /// Measures `plan`, whose files are in `folder`. `step` is called with the number of finished samples and of all.
 ///
 /// Every epoch loads all arms anew and in another order; every round measures each arm once, in an order such that over the rounds every arm follows every
-/// other equally often ([`order`]).
+/// other equally often (`order.rs`).
 ///
 /// # Errors
 /// An artifact cannot be loaded or run, arms differ in their signature, or held-out data does not fit.
