@@ -1,6 +1,9 @@
 //! Lane-accurate emulation of how weights and activations reach the tensor cores: pack, take each lane's bytes as the kernels do, turn words into
 //! fragments by the kernels' masks, multiply as the instruction is defined, and compare with a float64 product. No GPU.
 
+#[path = "support/lanes.rs"]
+mod lanes;
+
 use half::f16;
 use icd_core::{
     DType,
@@ -8,19 +11,9 @@ use icd_core::{
     pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
 };
 use icd_quant::pack::{pack_codes, pack_dense, pack_w8};
+use lanes::{Random, centered, word_at};
 
 const ROWS: usize = 8;
-
-struct Random(u64);
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-    fn unit(&mut self) -> f32 {
-        f16::from_f32(self.next() as f32 / (1u64 << 30) as f32 - 1.0).to_f32()
-    }
-}
 
 /// A word of codes as the eight fragment elements `code * 2^-24` (columns g) and `code * 2^-20` (columns g + 8), by masks and fp16 subnormals.
 fn subnormals(word: u32) -> [f64; 8] {
@@ -29,27 +22,12 @@ fn subnormals(word: u32) -> [f64; 8] {
     std::array::from_fn(|i| f16::from_bits((pairs[i / 2] >> (16 * (i % 2))) as u16).to_f64())
 }
 
-/// A word of codes as `code - 8`, by the fp16 numbers 1024 + code and 1024 + 16 code.
-fn centered(word: u32) -> [f64; 8] {
-    let upper = word >> 8;
-    let magic = |w: u32, mask: u32| (w & mask) | 0x6400_6400;
-    let pairs = [magic(word, 0x000f_000f), magic(word, 0x00f0_00f0), magic(upper, 0x000f_000f), magic(upper, 0x00f0_00f0)];
-    std::array::from_fn(|i| {
-        let value = f16::from_bits((pairs[i / 2] >> (16 * (i % 2))) as u16).to_f64();
-        if i / 2 % 2 == 0 { value - 1032.0 } else { value / 16.0 - 72.0 }
-    })
-}
-
 /// A word of codes as `code - 8`, by the bf16 number 128 + code.
 fn centered_bf16(word: u32) -> [f64; 8] {
     std::array::from_fn(|i| {
         let pair = ((word >> (4 * (i / 2))) & 0x000f_000f) | 0x4300_4300;
         half::bf16::from_bits((pair >> (16 * (i % 2))) as u16).to_f64() - 136.0
     })
-}
-
-fn word_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
 /// Activations of the mma families: 16 bytes a lane and pair of steps, at `k = 32 pair + 8 (lane % 4)`; element `i` of B for `step`.
@@ -109,7 +87,7 @@ fn case(k_order: KOrder, seed: u64) -> Case {
     let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, k_order).unwrap();
     let codes: Vec<u8> = (0..TILE_N * TILE_K).map(|_| random.next() as u8 & 15).collect();
     let packed = pack_codes(&format, &codes, &[1.0; TILE_N], None).unwrap();
-    let x = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+    let x = (0..ROWS * TILE_K).map(|_| random.half().to_f32()).collect();
     Case { codes, packed, x }
 }
 
@@ -140,7 +118,7 @@ fn three_bit_codes_are_rebuilt_from_their_planes() {
         assert_eq!(format.tile_bytes(), 800);
         let codes: Vec<u8> = (0..TILE_N * TILE_K).map(|_| random.next() as u8 & 7).collect();
         let packed = pack_codes(&format, &codes, &[1.0; TILE_N], None).unwrap();
-        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.half().to_f32()).collect();
         let b = |lane: usize, step: usize, i: usize| match k_order {
             KOrder::Lane16 => lane16_operand(&x, lane, step, i),
             KOrder::Natural | KOrder::Bytes => f64::from(x[lane / 4 * TILE_K + step * 16 + lane % 4 * 2 + i % 2 + i / 2 * 8]),
@@ -191,9 +169,9 @@ fn dense_fragments_are_the_weights() {
     let mut random = Random(5);
     for k_order in [KOrder::Lane16, KOrder::Natural] {
         let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::Dense, DType::F16, k_order).unwrap();
-        let bits: Vec<u16> = (0..TILE_N * TILE_K).map(|_| f16::from_f32(random.unit()).to_bits()).collect();
+        let bits: Vec<u16> = (0..TILE_N * TILE_K).map(|_| random.half().to_bits()).collect();
         let packed = pack_dense(&format, &bits).unwrap();
-        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.half().to_f32()).collect();
         let a = |lane: usize, step: usize| -> [f64; 8] {
             std::array::from_fn(|i| {
                 let at = step * 512 + lane * 16 + i * 2;
@@ -250,7 +228,7 @@ fn scales_lie_where_the_lanes_read_them() {
         let weight = WeightFormat::W4 { symmetric: false, group };
         let format = PackFormat::new(TILE_N, TILE_K, weight, DType::F16, KOrder::Lane16).unwrap();
         let rows = format.groups_per_tile();
-        let scales: Vec<f32> = (0..rows * TILE_N).map(|_| random.unit()).collect();
+        let scales: Vec<f32> = (0..rows * TILE_N).map(|_| random.half().to_f32()).collect();
         let zeros: Vec<u8> = (0..rows * TILE_N).map(|_| random.next() as u8 & 15).collect();
         let packed = pack_codes(&format, &[0; TILE_N * TILE_K], &scales, Some(&zeros)).unwrap();
         for lane in 0..32 {
@@ -397,7 +375,7 @@ fn eight_bit_weights_are_exact_in_the_fragments_of_sixteen_bit_instructions() {
     for k_order in [KOrder::Natural, KOrder::Lane16] {
         let format = PackFormat::new(TILE_N, TILE_K, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, k_order).unwrap();
         let weights: Vec<u8> = (0..TILE_K * TILE_N).map(|_| random.next() as u8).collect();
-        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.unit()).collect();
+        let x: Vec<f32> = (0..ROWS * TILE_K).map(|_| random.half().to_f32()).collect();
         let packed = pack_w8(&format, &weights).unwrap();
         let b = |lane: usize, step: usize, i: usize| match k_order {
             KOrder::Lane16 => lane16_operand(&x, lane, step, i),

@@ -1,6 +1,9 @@
 //! Lane-accurate emulation of 2:4 sparse products: pack, take each lane's bytes as the kernels do, spread the two stored elements of every four to their
 //! positions as the instruction is defined, multiply with X behind the swizzle, and compare with a float64 product. No GPU.
 
+#[path = "support/lanes.rs"]
+mod lanes;
+
 use half::f16;
 use icd_core::{
     DType,
@@ -8,6 +11,7 @@ use icd_core::{
     pack_format::{KOrder, PackFormat, TILE_K, TILE_N, WeightFormat},
 };
 use icd_quant::pack::{pack_codes, pack_dense, pack_w8};
+use lanes::{Random, centered, word_at};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const ROWS: usize = 8;
@@ -16,27 +20,17 @@ const PIECE: usize = 128;
 /// Instructions of a tile, 64 bytes of `k` each.
 const STEPS: usize = 4;
 
-struct Random(u64);
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.0 >> 33
-    }
-    fn half(&mut self) -> f16 {
-        f16::from_f32(self.next() as f32 / (1u64 << 30) as f32 - 1.0)
-    }
-    /// Which elements `[k][n]` of a tile are kept: none, one or two of every four rows of a column.
-    fn kept(&mut self) -> Vec<bool> {
-        let mut kept = vec![false; TILE_K * TILE_N];
-        for group in 0..TILE_K / 4 {
-            for n in 0..TILE_N {
-                for _ in 0..2 {
-                    kept[(group * 4 + self.next() as usize % 4) * TILE_N + n] = !self.next().is_multiple_of(8);
-                }
+/// Which elements `[k][n]` of a tile are kept: none, one or two of every four rows of a column.
+fn kept(random: &mut Random) -> Vec<bool> {
+    let mut kept = vec![false; TILE_K * TILE_N];
+    for group in 0..TILE_K / 4 {
+        for n in 0..TILE_N {
+            for _ in 0..2 {
+                kept[(group * 4 + random.next() as usize % 4) * TILE_N + n] = !random.next().is_multiple_of(8);
             }
         }
-        kept
     }
+    kept
 }
 
 fn seed() -> u64 {
@@ -45,10 +39,6 @@ fn seed() -> u64 {
 
 fn sparse(weight: WeightFormat) -> PackFormat {
     PackFormat::new(TILE_N, TILE_K, weight, DType::F16, KOrder::Natural).unwrap().with_two_four(true).unwrap()
-}
-
-fn word_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
 /// Two pieces of X, `[row][k]` of 64 elements each, as the copy engine lays them out.
@@ -99,23 +89,12 @@ fn assert_product(got: &[Vec<f64>], x: &[f16], weight: impl Fn(usize, usize) -> 
     }
 }
 
-/// A word of codes less 8, by the fp16 numbers 1024 + code and 1024 + 16 code.
-fn centered(word: u32) -> [f64; 8] {
-    let upper = word >> 8;
-    let magic = |w: u32, mask: u32| (w & mask) | 0x6400_6400;
-    let pairs = [magic(word, 0x000f_000f), magic(word, 0x00f0_00f0), magic(upper, 0x000f_000f), magic(upper, 0x00f0_00f0)];
-    std::array::from_fn(|i| {
-        let value = f16::from_bits((pairs[i / 2] >> (16 * (i % 2))) as u16).to_f64();
-        if i / 2 % 2 == 0 { value - 1032.0 } else { value / 16.0 - 72.0 }
-    })
-}
-
 #[test]
 fn codes_meet_the_activations_of_their_positions() {
     let seed = seed();
     let mut random = Random(seed);
     let format = sparse(WeightFormat::W4 { symmetric: true, group: 128 });
-    let kept = random.kept();
+    let kept = kept(&mut random);
     let codes: Vec<u8> = kept.iter().map(|kept| if *kept { random.next() as u8 & 15 } else { 8 }).collect();
     let x: Vec<f16> = (0..ROWS * TILE_K).map(|_| random.half()).collect();
     let packed = pack_codes(&format, &codes, &[1.0; TILE_N], None).unwrap();
@@ -131,7 +110,7 @@ fn whole_elements_meet_the_activations_of_their_positions() {
     let x: Vec<f16> = (0..ROWS * TILE_K).map(|_| random.half()).collect();
     println!("seed {seed}");
     let format = sparse(WeightFormat::Dense);
-    let kept = random.kept();
+    let kept = kept(&mut random);
     // Pruned by a mask, so zeros have signs.
     let weights: Vec<f16> = kept.iter().map(|kept| if *kept { random.half() } else { f16::from_f32(-0.0) }).collect();
     let bits: Vec<u16> = weights.iter().map(|w| w.to_bits()).collect();

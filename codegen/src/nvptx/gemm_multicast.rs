@@ -345,7 +345,7 @@ impl<'k, 'c> Generator<'k, 'c> {
         let sums = product.sums();
         let cursor = ring.cursor(k, 0);
         let previous = k.var(k.int(0));
-        let stages_a_turn = tile.stages_a_turn();
+        let stages_a_loop = tile.stages_a_loop();
         self.for_tiles(|_, place| {
             let [begin, end] = place.chunks;
             product.clear(&sums);
@@ -363,9 +363,9 @@ impl<'k, 'c> Generator<'k, 'c> {
                 ring.advance(k, &cursor);
             };
             let chunks = self.format.k_tiles() as u32;
-            let left = if tile.streamed { 0 } else { chunks % stages_a_turn };
-            k.for_range(begin, k.sub(end, k.int(left)), k.int(stages_a_turn), |i| {
-                for turn in 0..stages_a_turn {
+            let left = if tile.streamed { 0 } else { chunks % stages_a_loop };
+            k.for_range(begin, k.sub(end, k.int(left)), k.int(stages_a_loop), |i| {
+                for turn in 0..stages_a_loop {
                     stage(if turn == 0 { k.to_int(k.equal(i, begin)) } else { k.int(0) });
                 }
             });

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 mod two_four;
 
-pub use two_four::POSITION_BYTES;
+pub use two_four::{POSITION_BYTES, TWO_FOUR_ROWS};
 
 /// Columns of a tile.
 pub const TILE_N: usize = 16;

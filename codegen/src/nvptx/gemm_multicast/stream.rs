@@ -53,7 +53,7 @@ impl Stream {
         let (row_tiles, pairs) = grid(problem, tile);
         let (tiles, clusters) = (row_tiles * pairs, clusters(problem, tile));
         let chunks = problem.k.div_ceil(TILE_K) as u32;
-        Self { left: tiles % clusters, clusters, rounds: tiles / clusters, chunks, grain: tile.stages_a_turn() }
+        Self { left: tiles % clusters, clusters, rounds: tiles / clusters, chunks, grain: tile.stages_a_loop() }
     }
 
     /// Some tiles are left over, and each cluster gets some of their chunks.

@@ -69,7 +69,7 @@ impl Tile {
         self.pieces * self.x_piece_bytes()
     }
     /// Stages in the consumers' loop body.
-    pub(super) const fn stages_a_turn(self) -> u32 {
+    pub(super) const fn stages_a_loop(self) -> u32 {
         TURNS_A_LOOP / self.turns
     }
     pub(super) fn weight_bytes(self, format: &PackFormat) -> u32 {

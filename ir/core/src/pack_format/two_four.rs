@@ -6,8 +6,8 @@ use crate::layout::{self, Layout, LayoutError};
 /// Bytes of the positions in a tile: two bits for each of 16 columns by 64 stored rows.
 pub const POSITION_BYTES: usize = TILE_N * TILE_K / 2 / 4;
 
-/// Rows of a group of which two are stored.
-const GROUP: usize = 4;
+/// Successive rows of a column of which two are stored.
+pub const TWO_FOUR_ROWS: usize = 4;
 /// Words of positions of a lane.
 const WORDS: usize = 2;
 
@@ -36,10 +36,10 @@ impl PackFormat {
         if !self.two_four {
             return Some(k);
         }
-        let first = k / GROUP * 2;
+        let first = k / TWO_FOUR_ROWS * 2;
         (first..first + 2).find(|row| {
             let (at, shift) = self.position_at(n, *row);
-            packed.get(at).is_some_and(|byte| usize::from(byte >> shift & 3) == k % GROUP)
+            packed.get(at).is_some_and(|byte| usize::from(byte >> shift & 3) == k % TWO_FOUR_ROWS)
         })
     }
 

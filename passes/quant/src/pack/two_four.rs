@@ -4,12 +4,10 @@ use super::{
     PackError, Packer, Unpacker,
     source::{CodeWidth, ElementOrder, Weights},
 };
-use icd_core::pack_format::{PackFormat, TILE_K, TILE_N, WeightFormat};
+use icd_core::pack_format::{PackFormat, TILE_K, TILE_N, TWO_FOUR_ROWS, WeightFormat};
 
-/// Successive rows of which two are stored.
-const GROUP: usize = 4;
 /// Groups of a tile.
-const GROUPS: usize = TILE_K / GROUP;
+const GROUPS: usize = TILE_K / TWO_FOUR_ROWS;
 
 /// Whether every column of a matrix has at most two elements other than zero in every four successive rows, so that it can be packed as 2:4
 /// sparse. Stops at the first column that has not.
@@ -18,7 +16,7 @@ const GROUPS: usize = TILE_K / GROUP;
 /// Lengths that do not fit the format.
 pub fn is_two_four(format: &PackFormat, weights: Weights<'_>) -> Result<bool, PackError> {
     let packer = Packer::new(*format, weights)?;
-    Ok((0..format.k.div_ceil(GROUP)).all(|group| (0..format.n).all(|n| packer.choose(n, group * GROUP).is_some())))
+    Ok((0..format.k.div_ceil(TWO_FOUR_ROWS)).all(|group| (0..format.n).all(|n| packer.choose(n, group * TWO_FOUR_ROWS).is_some())))
 }
 
 impl Packer<'_> {
@@ -31,7 +29,7 @@ impl Packer<'_> {
             tile[format.positions_at()..].fill(0);
             for n in 0..TILE_N {
                 for group in 0..GROUPS {
-                    let (column, row) = (strip * TILE_N + n, k_tile * TILE_K + group * GROUP);
+                    let (column, row) = (strip * TILE_N + n, k_tile * TILE_K + group * TWO_FOUR_ROWS);
                     let Some(chosen) = self.choose(column, row) else { return Err(PackError::TwoFour { k: row, n: column }) };
                     for (i, position) in chosen.into_iter().enumerate() {
                         let stored = 2 * group + i;
@@ -48,13 +46,13 @@ impl Packer<'_> {
     /// Ascending positions of the two elements to store of four rows from `row` on: those other than zero, and others where these are fewer. `None`:
     /// there are more than two.
     fn choose(&self, n: usize, row: usize) -> Option<[usize; 2]> {
-        let mut is_kept: [bool; GROUP] = std::array::from_fn(|i| !self.is_zero(n, row + i));
+        let mut is_kept: [bool; TWO_FOUR_ROWS] = std::array::from_fn(|i| !self.is_zero(n, row + i));
         let missing = 2usize.checked_sub(is_kept.iter().filter(|k| **k).count())?;
         for _ in 0..missing {
             let free = is_kept.iter().position(|k| !k)?;
             is_kept[free] = true;
         }
-        let mut kept = (0..GROUP).filter(|i| is_kept[*i]);
+        let mut kept = (0..TWO_FOUR_ROWS).filter(|i| is_kept[*i]);
         Some([kept.next()?, kept.next()?])
     }
 
