@@ -427,6 +427,28 @@ fn attention_from_merged_projections() {
 }
 
 #[test]
+fn packed_integers_times_integers() {
+    let (m, n, k) = (7, 50, 200);
+    for k_order in [KOrder::Bytes, KOrder::Lane16] {
+        let format = PackFormat::new(n, k, WeightFormat::W8 { dtype: DType::I8 }, DType::F16, k_order).unwrap();
+        let codes = |count: usize, seed: u64| random(count, seed).iter().map(|v| (v * 127.4) as i8).collect::<Vec<i8>>();
+        let (x, w) = (codes(m * k, 51), codes(k * n, 52));
+        let mut bytes = vec![0u8; format.bytes()];
+        (0..k * n).for_each(|i| bytes[format.element_at(i % n, i / n).0] = w[i] as u8);
+        let program = module(&[TensorType::new(DType::I8, [m, k])], |b, args| {
+            let packed = b.constant(Literal::from_slice(TensorType::new(DType::U8, [bytes.len()]), &bytes).unwrap());
+            vec![b.op(OpKind::PackedDot(format), &[args[0], packed], f32s(&[m, n]))]
+        });
+        let sum = |i: usize| (0..k).map(|l| i32::from(x[i / n * k + l]) * i32::from(w[l * n + i % n])).sum::<i32>();
+        for cpu in CPUS {
+            let out = Machine::new(&build(&program, cpu)).run(&[bytemuck::cast_slice(&x)]);
+            let got: Vec<f32> = bytemuck::allocation::pod_collect_to_vec(&out[0]);
+            assert!((0..m * n).all(|i| got[i] == sum(i) as f32), "{k_order:?} on {cpu}");
+        }
+    }
+}
+
+#[test]
 fn weights_packed_for_tensor_cores() {
     let (m, n, k, group) = (5, 50, 200, 64);
     for symmetric in [true, false] {

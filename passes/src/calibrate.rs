@@ -1,7 +1,7 @@
 //! Runs the program on calibration inputs and keeps statistics of what each product with a constant weight reads.
 //!
 //! *Before and after*: the same program. Later passes of the same run find, for each weight, the Hessian `(2/N) Σ x xᵀ` and channel means of the rows
-//! that multiply it (`icd_quant::Calibration`).
+//! that multiply it, and some of the rows (`icd_quant::Calibration`).
 //!
 //! The file is safetensors with the entry function's inputs by name, `input.0`, `input.1` … as `icd-run` reads them: either of the input's shape, one
 //! sample, or with one more dimension in front, one slice a sample.
@@ -30,6 +30,9 @@ use icd_interp::{Interpreter, Limits, Observer, Value};
 use icd_quant::{Calibration, CalibrationError};
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// Rows of activations that are kept for each product, for searches by its error.
+const KEPT_ROWS: usize = 256;
 
 /// `icd-calibrate`.
 pub struct Calibrate {
@@ -203,7 +206,7 @@ impl Collectors {
         for (p, h) in products.iter().zip(&hashes) {
             let Some(rows) = readers.get(h) else { continue };
             let index = *known.entry(rows.clone()).or_insert_with(|| {
-                let statistics = if hessian { Calibration::new(p.k) } else { Calibration::channels_only(p.k) };
+                let statistics = if hessian { Calibration::new(p.k) } else { Calibration::channels_only(p.k) }.with_rows(KEPT_ROWS);
                 out.all.push(Collector { statistics, k: p.k, weight: p.name().into() });
                 for (v, order) in rows {
                     out.watched.entry(*v).or_default().push((order.to_vec(), out.all.len() - 1));

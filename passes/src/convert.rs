@@ -13,7 +13,7 @@
 //! %2 = stablehlo.dot_general %h, %w16 : (tensor<64x384xf16>, tensor<384x1536xf16>) -> tensor<64x1536xf32>
 //! ```
 //!
-//! Operands of products (dense, quantized, packed) and tables that gathers read are rounded; products still accumulate and return the type they
+//! Operands of products (dense, quantized, packed), activations that `icd-quantize` makes integers of, and tables that gathers read are rounded; products still accumulate and return the type they
 //! had, so norms, softmax and residual sums stay in it. A value that feeds a product is rounded where it is made, in front of reshapes,
 //! transposes, broadcasts and slices, and its other readers see the rounded value too: so it need not be stored twice.
 //!
@@ -21,7 +21,7 @@
 //!
 //! *Cost*: linear in operations plus the size of the weights.
 
-use crate::{ConvertOptions, Pass, PassContext, PassError, RemarkKind, options::choice};
+use crate::{ConvertOptions, Pass, PassContext, PassError, RemarkKind, options::choice, quantize::activations::rounded_from};
 use half::{bf16, f16};
 use icd_core::{
     DType, Literal, TensorType,
@@ -114,6 +114,9 @@ fn collect(func: &Func, region: &Region, to: DType, defs: &mut BTreeMap<ValueId,
         }
         for &r in &op.results {
             defs.insert(r, Op { regions: Vec::new(), ..op.clone() });
+            if let Some(x) = rounded_from(r, defs).filter(|x| convertible(func, *x, to)) {
+                roots.insert(root_of(x, defs));
+            }
         }
     }
 }

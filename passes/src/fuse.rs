@@ -13,8 +13,9 @@
 //! ```
 //!
 //! Kinds, in the order in which they are tried: attention (scores, mask, softmax, values), dot (a product and what follows elementwise),
-//! reduction (softmax, norms, means), loop (elementwise and index maps). A region has one result, uses no outer value, and runs op by op like any
-//! other region. Cheap producers (broadcasts, reshapes, splats, iota) are copied into every region that reads them; weights stay outside.
+//! reduction (softmax, norms, means), loop (elementwise and index maps). A region has one result (one around a reduction may have several), uses no outer
+//! value, and runs op by op like any other region. Cheap producers (broadcasts, reshapes, splats, iota) are copied into every region that reads them;
+//! weights stay outside.
 //!
 //! *What it never does*: fuse across an operation with side effects or one that the graph does not model; recompute anything costly.
 //!

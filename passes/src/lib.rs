@@ -51,6 +51,9 @@ pub enum PassError {
     /// Weights could not be bound to arguments (user input).
     #[error(transparent)]
     Bind(Box<bind_weights::BindError>),
+    /// Options exclude each other (user input).
+    #[error(transparent)]
+    Options(Box<OptionError>),
     /// The quantizer failed on a weight (user data or options).
     #[error("cannot quantize weight '{weight}': {source}")]
     Quantize {
@@ -89,6 +92,12 @@ pub enum PassError {
 impl From<bind_weights::BindError> for PassError {
     fn from(error: bind_weights::BindError) -> Self {
         PassError::Bind(Box::new(error))
+    }
+}
+
+impl From<OptionError> for PassError {
+    fn from(error: OptionError) -> Self {
+        PassError::Options(Box::new(error))
     }
 }
 

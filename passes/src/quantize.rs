@@ -23,13 +23,24 @@
 //! %1 = icd.quantized_dot %g, %c, %s {bits = 4, group_size = 128}
 //! ```
 //!
-//! *What it never does*: touch embeddings (weights that a gather reads) unless asked; quantize activations; change result types.
+//! `scheme=w8a8` and `w4a8` round activations too, a scale a row (`quantize/activations.rs`), and the codes of both are multiplied as integers:
+//! ```mlir
+//! %1 = icd.quantized_dot %q, %c, %s {bits = 8, group_size = 384} : (tensor<1x64x384xi8>, …) -> tensor<1x64x1536xf32>
+//! %2 = stablehlo.multiply %1, (broadcast_in_dim %rows)
+//! ```
+//! `preprocess=smoothquant` divides the channels of activations by factors first, and multiplies the rows of all weights that read them: those
+//! that round best what `icd-calibrate` kept.
 //!
-//! *Cost*: linear in the size of the weights.
+//! *What it never does*: touch embeddings (weights that a gather reads) unless asked; change result types.
+//!
+//! *Cost*: linear in the size of the weights; smoothing multiplies some rows by each weight seven times.
+
+pub(crate) mod activations;
+mod smooth;
 
 use crate::{
     Pass, PassContext, PassError, QuantizeOptions, RemarkKind,
-    options::choice,
+    options::{OptionError, OptionValue, choice},
     simplify::free_dims,
     weight::{Weight, transpose},
 };
@@ -39,7 +50,11 @@ use icd_core::{
 };
 use icd_permute::objective::groups::contiguous;
 use icd_quant::{Gptq, Grid, Matrix, Quantizer, Rtn};
-use std::{collections::BTreeSet, sync::Arc};
+use smooth::Smoothed;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 choice! {
     /// Bits of weights (`w`) and activations (`a`).
@@ -48,6 +63,16 @@ choice! {
         W8A16 "w8a16" "8-bit weights, activations as they are.",
         W3A16 "w3a16" "3-bit weights, activations as they are.",
         W2A16 "w2a16" "2-bit weights, activations as they are.",
+        W8A8 "w8a8" "8-bit weights with a scale a column (`group=0`), 8-bit activations.",
+        W4A8 "w4a8" "4-bit weights, 8-bit activations.",
+    }
+}
+
+choice! {
+    /// What is done to channels before rounding.
+    ChannelFactors {
+        None "none" "Nothing.",
+        Smoothquant "smoothquant" "Factors that move the difficulty of rounding from activations to weights.",
     }
 }
 
@@ -63,13 +88,20 @@ impl Scheme {
     /// Bits of a weight.
     pub fn bits(self) -> u8 {
         match self {
-            Scheme::W4A16 => 4,
-            Scheme::W8A16 => 8,
+            Scheme::W4A16 | Scheme::W4A8 => 4,
+            Scheme::W8A16 | Scheme::W8A8 => 8,
             Scheme::W3A16 => 3,
             Scheme::W2A16 => 2,
         }
     }
+    /// Whether activations are rounded to 8 bits.
+    pub fn rounds_activations(self) -> bool {
+        matches!(self, Scheme::W8A8 | Scheme::W4A8)
+    }
 }
+
+/// Most products of 8-bit integers (or of 4-bit ones, shifted up) whose sum cannot exceed 32 bits: 2¹⁷ · 127 · 128 < 2³¹.
+const MOST_SUMMED: usize = 1 << 17;
 
 /// `icd-quantize`.
 pub struct Quantize {
@@ -79,13 +111,36 @@ pub struct Quantize {
 
 impl Pass for Quantize {
     fn run(&self, module: &mut Module, cx: &mut PassContext) -> Result<(), PassError> {
+        self.check()?;
         for func in &mut module.funcs {
             let gathered = if self.options.embeddings { BTreeSet::new() } else { gathered(func) };
             let name = func.name.clone();
-            rewrite(func, |func, op, defs| self.quantize(func, &name, op, defs, &gathered, cx))?;
+            let smoothed = match self.options.preprocess {
+                ChannelFactors::None => BTreeMap::new(),
+                ChannelFactors::Smoothquant => smooth::factors(self, func, &gathered, cx)?,
+            };
+            rewrite(func, |func, op, defs| self.quantize(func, &name, op, defs, &gathered, &smoothed, cx))?;
             remove_dead(func);
         }
         Ok(())
+    }
+}
+
+impl Quantize {
+    /// Options that exclude each other.
+    fn check(&self) -> Result<(), OptionError> {
+        let QuantizeOptions { scheme, group, asym, preprocess, .. } = &self.options;
+        let wrong = |name: &str, value: String, expected: &str| {
+            Err(OptionError::Value { pass: "icd-quantize", name: name.into(), value, expected: expected.into() })
+        };
+        match scheme {
+            Scheme::W8A8 if *group != 0 => wrong("group", group.to_string(), "0, which scheme=w8a8 needs: a scale a column"),
+            Scheme::W8A8 if *asym => wrong("asym", "true".into(), "false, which scheme=w8a8 needs"),
+            scheme if *preprocess != ChannelFactors::None && !scheme.rounds_activations() => {
+                wrong("preprocess", preprocess.show(), "none, which schemes that do not round activations need")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -142,7 +197,68 @@ impl Product {
     }
 }
 
+/// A product that is to be quantized.
+struct Candidate {
+    /// Activations.
+    x: ValueId,
+    weight: Weight,
+    product: Product,
+}
+
+impl Candidate {
+    /// W as `k` rows of `n` columns. `None` if its element type is not supported.
+    fn matrix(&self) -> Option<Vec<f32>> {
+        let (dims, data) = self.weight.materialize()?;
+        Some(if self.product.w_order.is_sorted() { data } else { transpose(&data, &dims, &self.product.w_order) })
+    }
+}
+
 impl Quantize {
+    /// The grid of a weight with `k` input channels.
+    fn grid(&self, k: usize) -> Grid {
+        let group_size = if self.options.group == 0 { k } else { self.options.group.min(k) };
+        Grid { bits: self.options.scheme.bits(), group_size, asymmetric: self.options.asym }
+    }
+
+    /// What `op` multiplies, if one operand is a constant; the weight with the reason if it stays.
+    fn candidate<'d>(
+        &self,
+        func: &Func,
+        op: &Op,
+        defs: &impl Fn(ValueId) -> Option<&'d Op>,
+        gathered: &BTreeSet<ValueId>,
+    ) -> Option<Result<Candidate, (Weight, String)>> {
+        let OpKind::DotGeneral(dot) = &op.kind else { return None };
+        let &[lhs, rhs] = op.operands.as_slice() else { return None };
+        let (x, w, on_right, weight) = Weight::find_by(rhs, defs, func)
+            .map(|weight| (lhs, rhs, true, weight))
+            .or_else(|| Weight::find_by(lhs, defs, func).map(|weight| (rhs, lhs, false, weight)))?;
+        let missed = |weight: Weight, why: &str| Some(Err((weight, why.to_string())));
+        let shapes = func.tensor(x).and_then(TensorType::shape).zip(func.tensor(w).and_then(TensorType::shape));
+        let Some((x_dims, w_dims)) = shapes else { return missed(weight, "the activations have a dynamic shape") };
+        let Some(product) = Product::new(dot, on_right, &x_dims, &w_dims) else {
+            return missed(weight, "the product has batch dimensions");
+        };
+        if self.options.skip.0.iter().any(|pattern| matches_name(pattern, weight.name())) {
+            return missed(weight, "it is in the skip list");
+        }
+        if gathered.contains(&weight.root) {
+            return missed(weight, "a gather reads it too; embeddings=true quantizes it nevertheless");
+        }
+        if product.k * product.n < self.options.min_elems.max(1) {
+            let why = format!("{} elements are fewer than min-elems={}", product.k * product.n, self.options.min_elems);
+            return Some(Err((weight, why)));
+        }
+        if self.options.scheme.rounds_activations() && product.k > MOST_SUMMED {
+            return Some(Err((
+                weight,
+                format!("a sum of {} products of 8-bit integers may exceed 32 bits; at most {MOST_SUMMED} cannot", product.k),
+            )));
+        }
+        Some(Ok(Candidate { x, weight, product }))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call site, and each is a different thing")]
     fn quantize(
         &self,
         func: &mut Func,
@@ -150,40 +266,32 @@ impl Quantize {
         op: &Op,
         defs: &Defs,
         gathered: &BTreeSet<ValueId>,
+        smoothed: &BTreeMap<ValueId, Arc<Smoothed>>,
         cx: &mut PassContext,
     ) -> Result<Option<Patch>, PassError> {
-        let OpKind::DotGeneral(dot) = &op.kind else { return Ok(None) };
-        let &[lhs, rhs] = op.operands.as_slice() else { return Ok(None) };
-        let Some((x, w, on_right, weight)) = Weight::find(rhs, defs, func)
-            .map(|weight| (lhs, rhs, true, weight))
-            .or_else(|| Weight::find(lhs, defs, func).map(|weight| (rhs, lhs, false, weight)))
-        else {
-            return Ok(None);
-        };
-        let statistics = cx.knowledge.statistics(&weight.literal).cloned();
-        let mut missed = |why: String| {
+        let Some(candidate) = self.candidate(func, op, &|v| defs.get(v), gathered) else { return Ok(None) };
+        let missed = |cx: &mut PassContext, weight: &Weight, why: String| {
             cx.remark(RemarkKind::Missed, func_name, op, format!("weight '{}' stays as it is: {why}", weight.name()));
             Ok(None)
         };
-        let shapes = func.tensor(x).and_then(TensorType::shape).zip(func.tensor(w).and_then(TensorType::shape));
-        let Some((x_dims, w_dims)) = shapes else { return missed("the activations have a dynamic shape".into()) };
-        let Some(product) = Product::new(dot, on_right, &x_dims, &w_dims) else { return missed("the product has batch dimensions".into()) };
-        if self.options.skip.0.iter().any(|pattern| matches_name(pattern, weight.name())) {
-            return missed("it is in the skip list".into());
-        }
-        if gathered.contains(&weight.root) {
-            return missed("a gather reads it too; embeddings=true quantizes it nevertheless".into());
-        }
-        if product.k * product.n < self.options.min_elems.max(1) {
-            return missed(format!("{} elements are fewer than min-elems={}", product.k * product.n, self.options.min_elems));
-        }
-        let Some((dims, data)) = weight.materialize() else {
-            return missed(format!("{} weights are not supported", weight.literal.ty().dtype));
+        let candidate = match candidate {
+            Ok(candidate) => candidate,
+            Err((weight, why)) => return missed(cx, &weight, why),
         };
-        let data = if product.w_order.is_sorted() { data } else { transpose(&data, &dims, &product.w_order) };
+        let Candidate { x, weight, product } = &candidate;
+        let Some(mut data) = candidate.matrix() else {
+            return missed(cx, weight, format!("{} weights are not supported", weight.literal.ty().dtype));
+        };
+        let mut statistics = cx.knowledge.statistics(&weight.literal).cloned();
+        let smoothed = op.results.first().and_then(|r| smoothed.get(r));
+        if let Some(smoothed) = smoothed {
+            data = smoothed.smoothing.multiply_weight(&data, product.n);
+            let inverse: Vec<f32> = smoothed.smoothing.scales.iter().map(|s| s.recip()).collect();
+            statistics = statistics.and_then(|s| s.scaled(&inverse)).map(Arc::new);
+        }
         let (k, n) = (product.k, product.n);
-        let group_size = if self.options.group == 0 { k } else { self.options.group.min(k) };
-        let grid = Grid { bits: self.options.scheme.bits(), group_size, asymmetric: self.options.asym };
+        let grid = self.grid(k);
+        let group_size = grid.group_size;
         let matrix = Matrix { k, n, data: &data };
         let gptq = Gptq {
             act_order: self.options.act_order,
@@ -201,7 +309,7 @@ impl Quantize {
             Err(e @ (icd_quant::QuantError::Argument(_) | icd_quant::QuantError::Calibration { .. })) => {
                 return Err(PassError::Quantize { weight: weight.name().into(), source: e });
             }
-            Err(e) => return missed(e.to_string()),
+            Err(e) => return missed(cx, weight, e.to_string()),
         };
         let error = quantized.error(matrix);
         let groups = grid.groups(k);
@@ -233,6 +341,7 @@ impl Quantize {
         };
         let row = serde_json::json!({
             "function": func_name, "weight": weight.name(), "k": k, "n": n, "bits": grid.bits, "group": group_size, "asymmetric": grid.asymmetric,
+            "activation_bits": if self.options.scheme.rounds_activations() { 8 } else { 16 }, "alpha": smoothed.map(|s| s.smoothing.alpha),
             "quantizer": quantizer.name(), "gathered": order.is_some(), "loss": quantized.notes.loss, "fallback": quantized.notes.fallback,
             "relative_error": error.relative, "max_abs_error": error.max_abs,
             "bytes_before": weight.literal.ty().bytes(), "bytes_after": (k * n * usize::from(grid.bits)).div_ceil(8) + groups * n * 2,
@@ -247,7 +356,14 @@ impl Quantize {
         );
         cx.remark(RemarkKind::Applied, func_name, op, message);
         let kind = QuantizedDot { bits: grid.bits, group_size, zeros: zeros.is_some() };
-        Ok(build(func, op, x, &product, kind, codes, scales, zeros, order.map(|p| p.order().into())))
+        let factors = match (smoothed, &order) {
+            (None, _) => None,
+            (Some(smoothed), None) => Some(smoothed.factors.clone()),
+            (Some(smoothed), Some(p)) => Some(activations::factors(&p.apply_to_rows(&smoothed.smoothing.scales, 1)?, weight.name())?),
+        };
+        let rounding = self.options.scheme.rounds_activations().then_some(factors);
+        let gathered = order.map(|p| p.order().into());
+        build(func, op, *x, product, Parts { kind, codes, scales, zeros, gathered, rounding })
     }
 }
 
@@ -256,25 +372,28 @@ pub(crate) fn matches_name(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
 }
 
-#[allow(clippy::too_many_arguments, reason = "the parts of one operation")]
-fn build(
-    func: &mut Func,
-    op: &Op,
-    x: ValueId,
-    product: &Product,
+/// What a quantized product is made of.
+struct Parts {
     kind: QuantizedDot,
     codes: Literal,
     scales: Literal,
     zeros: Option<Literal>,
+    /// The order in which activations are gathered.
     gathered: Option<Arc<[u32]>>,
-) -> Option<Patch> {
-    let x_ty = func.tensor(x)?.clone();
-    let result_ty = func.tensor(*op.results.first()?)?.clone();
+    /// Whether activations are rounded, and the factors on them, in the order in which they are gathered.
+    rounding: Option<Option<Literal>>,
+}
+
+fn build(func: &mut Func, op: &Op, x: ValueId, product: &Product, parts: Parts) -> Result<Option<Patch>, PassError> {
+    let Parts { kind, codes, scales, zeros, gathered, rounding } = parts;
+    let (Some(x_ty), Some(result_ty)) = (func.tensor(x).cloned(), op.results.first().and_then(|r| func.tensor(*r)).cloned()) else {
+        return Ok(None);
+    };
     let mut b = Builder::new(func);
     b.loc = op.loc;
     let mut x = x;
     if !product.x_order.is_sorted() {
-        let dims = product.x_order.iter().map(|&d| x_ty.dims.get(d).copied()).collect::<Option<_>>()?;
+        let Some(dims) = product.x_order.iter().map(|&d| x_ty.dims.get(d).copied()).collect::<Option<_>>() else { return Ok(None) };
         x = b.op(OpKind::Transpose { permutation: product.x_order.clone() }, &[x], TensorType { dims, ..x_ty.clone() });
     }
     let signed = |v: &[usize]| v.iter().map(|&d| d as i64).collect::<Vec<_>>();
@@ -285,16 +404,28 @@ fn build(
         let ty = TensorType { dims: x_dims, ..x_ty };
         x = b.op(OpKind::ChannelMap { axis: product.x_free.len(), map: ChannelMap::Permutation(p) }, &[x], ty);
     }
-    let mut operands = vec![x, b.constant(codes), b.constant(scales)];
+    let rows = match rounding {
+        None => None,
+        Some(factors) => activations::round_rows(&mut b, x, factors.as_ref())?,
+    };
+    let mut operands = vec![rows.as_ref().map_or(x, |r| r.codes), b.constant(codes), b.constant(scales)];
     operands.extend(zeros.map(|z| b.constant(z)));
     let mut flat = signed(&product.x_free);
     flat.push(product.n as i64);
-    let mut y = b.op(OpKind::QuantizedDot(kind), &operands, TensorType { dims: flat, ..result_ty.clone() });
+    let flat = TensorType { dims: flat, ..result_ty.clone() };
+    let dtype = if rows.is_some() { DType::F32 } else { result_ty.dtype };
+    let mut y = b.op(OpKind::QuantizedDot(kind), &operands, flat.with_dtype(dtype));
+    if let Some(rows) = rows {
+        y = activations::scale_rows(&mut b, y, rows.scales).unwrap_or(y);
+        if result_ty.dtype != dtype {
+            y = b.op(OpKind::Convert, &[y], flat);
+        }
+    }
     let split: Vec<i64> = signed(&product.x_free).into_iter().chain(signed(&product.w_free)).collect();
     y = b.reshape(y, split);
     if !product.on_right && !product.x_free.is_empty() && !product.w_free.is_empty() {
         let (f, w) = (product.x_free.len(), product.w_free.len());
         y = b.op(OpKind::Transpose { permutation: (f..f + w).chain(0..f).collect() }, &[y], result_ty);
     }
-    Some(Patch { ops: b.ops, replace: vec![y] })
+    Ok(Some(Patch { ops: b.ops, replace: vec![y] }))
 }

@@ -8,7 +8,7 @@ use crate::{
     options::{self, Names, OptionError, OptionInfo, OptionValue},
     pack::PackArch,
     permute::{Objective, Scope},
-    quantize::{QuantizeMethod, Scheme},
+    quantize::{ChannelFactors, QuantizeMethod, Scheme},
     repermute::After,
     sparsify::{PruneMethod, SparsePattern},
 };
@@ -138,6 +138,7 @@ passes! {
         static_groups: bool = false, "gptq: groups are neighbours, with act-order too";
         search: bool = false, "gptq: search narrower ranges";
         sweeps: usize = 0, "gptq: rounds of descent behind it";
+        preprocess: ChannelFactors = ChannelFactors::None, "w8a8, w4a8: what is done to channels first; smoothquant needs icd-calibrate before";
         embeddings: bool = false, "also quantize weights that a gather reads";
         skip: Names = Names::default(), "weights to leave alone, by name or by a prefix ending in *";
     }

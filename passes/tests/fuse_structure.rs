@@ -45,6 +45,26 @@ fn with_the_e_graph_one_product_makes_queries_keys_and_values() {
     }
 }
 
+#[test]
+fn norms_leave_with_what_is_rounded_of_them() {
+    let mut module = encoder(1, 2, 8, 4, 16, 2, false);
+    let pipeline = [
+        ("icd-simplify", ""),
+        ("icd-quantize", "scheme=w8a8 group=0 min-elems=1"),
+        ("icd-convert", ""),
+        ("icd-egraph", ""),
+        ("icd-fuse", ""),
+    ];
+    run_passes(&mut module, &pipeline);
+    let got = outline(&module);
+    // Beside the seven kernels of a layer, one that rounds what attention leaves, and one for the feed-forward's middle.
+    assert_eq!(got.len(), 9 * 2 + 3, "{got:?}\n{}", module.funcs[0]);
+    let mut results: Vec<usize> = module.funcs[0].body.ops.iter().map(|op| op.results.len()).filter(|n| *n > 1).collect();
+    results.sort_unstable();
+    // The last norm is read by no product.
+    assert_eq!(results, [2, 2, 2, 2, 3, 3, 3, 3], "{got:?}\n{}", module.funcs[0]);
+}
+
 /// Walks back through index maps.
 fn views_lead_to_an_argument(func: &Func, region: &Region, mut v: ValueId) -> bool {
     loop {

@@ -48,16 +48,38 @@ fn quantized_programs_differ_as_their_weights_do() {
 }
 
 #[test]
+fn rounded_activations_differ_as_their_codes_do() {
+    for (scheme, bits, tolerance) in [("w8a8 group=0", 8, 5e-2), ("w4a8 group=128", 4, 0.5), ("w4a8 group=0 asym=true", 4, 0.5)] {
+        let module = encoder(17, 2, 6, 2, 20, 1, bits == 8);
+        let options = format!("scheme={scheme} min-elems=1");
+        let quantized = check(&module, &[("icd-simplify", ""), ("icd-quantize", &options)], tolerance, scheme);
+        let text = quantized.funcs[0].to_string();
+        assert_eq!(text.matches("icd.quantized_dot").count(), 6, "{text}");
+        assert_eq!(text.matches("round_nearest_even").count(), 6, "{text}");
+        // What follows is exact: products on the same rounded activations become one, and 8-bit weights lose their scales to a product of their own.
+        for rest in [&[("icd-egraph", ""), ("icd-fuse", "")][..], &[("icd-egraph", ""), ("icd-pack", ""), ("icd-fuse", "")]] {
+            let merged = check(&quantized, rest, 2e-6, scheme);
+            let text = merged.funcs[0].to_string();
+            assert_eq!(text.matches("icd.quantized_dot").count() + text.matches("icd.packed_dot").count(), 4, "{text}");
+            assert_eq!(text.matches("round_nearest_even").count(), 4, "{text}");
+        }
+    }
+}
+
+#[test]
 fn packed_weights_are_the_quantized_ones() {
     for asym in [false, true] {
         for group in [32, 0, 128] {
             let module = encoder(13, 2, 6, 2, 20, 1, asym);
-            let mut quantized = module.clone();
-            let options = format!("scheme=w4a16 group={group} asym={asym} min-elems=1");
-            run_passes(&mut quantized, &[("icd-simplify", ""), ("icd-quantize", &options), ("icd-egraph", "")]);
-            let packed = check(&quantized, &[("icd-pack", ""), ("icd-fuse", "")], 2e-6, "packed");
-            let text = packed.funcs[0].to_string();
-            assert!(text.contains("icd.packed_dot") && !text.contains("icd.quantized_dot"), "{text}");
+            let schemes = if asym || group > 0 { &["w4a16", "w3a16", "w2a16"][..] } else { &["w4a16", "w3a16", "w2a16", "w8a16"] };
+            for scheme in schemes {
+                let options = format!("scheme={scheme} group={group} asym={asym} min-elems=1");
+                let mut quantized = module.clone();
+                run_passes(&mut quantized, &[("icd-simplify", ""), ("icd-quantize", &options), ("icd-egraph", "")]);
+                let packed = check(&quantized, &[("icd-pack", ""), ("icd-fuse", "")], 2e-6, scheme);
+                let text = packed.funcs[0].to_string();
+                assert!(text.contains("icd.packed_dot") && !text.contains("icd.quantized_dot"), "{scheme}: {text}");
+            }
         }
     }
 }

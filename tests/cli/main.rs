@@ -10,6 +10,7 @@ mod pack;
 mod permute;
 mod programs;
 mod quantize;
+mod rounded_activations;
 mod run;
 mod sparse;
 mod tool;

@@ -18,7 +18,7 @@ use icd_core::{
     dtype::Class,
     graph::ValueId,
     manifest::{Buffer, Place},
-    pack_format::{CodeFormat, PackFormat},
+    pack_format::{CodeFormat, PackFormat, WeightFormat},
 };
 use std::collections::BTreeMap;
 
@@ -238,13 +238,17 @@ fn packed_codes(p: &Problem<'_>, format: &PackFormat, group: usize, literal: &Li
     })
 }
 
-/// Dense elements that were packed for tensor cores, as a row-major `k × n` literal.
+/// Whole elements that were packed for tensor cores, as a row-major `k × n` literal.
 fn packed_floats(p: &Problem<'_>, format: &PackFormat, literal: &Literal) -> Result<Literal> {
     let bytes = literal.to_bytes();
     let short = || wrong(p, format!("the packed weight has {} bytes, its format needs {}", bytes.len(), format.bytes()));
+    let element = |at: usize| match format.weight {
+        WeightFormat::W8 { .. } => bytes.get(at).map(|&b| f32::from(b as i8)),
+        _ => float_at(format, &bytes, at),
+    };
     let values = (0..format.k)
         .flat_map(|k| (0..format.n).map(move |n| (n, k)))
-        .map(|(n, k)| float_at(format, &bytes, format.element_at(n, k).0).ok_or_else(short))
+        .map(|(n, k)| element(format.element_at(n, k).0).ok_or_else(short))
         .collect::<Result<Vec<f32>>>()?;
     Literal::from_slice(TensorType::new(DType::F32, [format.k, format.n]), &values).map_err(|e| wrong(p, e.to_string()))
 }

@@ -8,6 +8,7 @@ use super::{
 use icd_core::{
     DType, TensorType,
     graph::{Dot, DotDims, Func, Op, OpKind, ValueId},
+    pack_format::WeightFormat,
     problem::Activation,
 };
 
@@ -125,8 +126,14 @@ pub(super) fn gemm(func: &Func, a: &Anchored) -> Option<Gemm> {
         OpKind::DotGeneral(dot) => dense_sizes(&dot.dims, xt, wt)?,
         _ => return None,
     };
-    let anchor = a.anchor.result();
-    let fused = epilogue::recognise(func, a.ops, anchor, a.value, sizes[1] as i64)?;
+    let anchor = epilogue::Anchor {
+        value: a.anchor.result(),
+        rows: sizes[0] as i64,
+        columns: sizes[1] as i64,
+        has_row_scales: matches!(a.anchor.kind, OpKind::PackedDot(_)) && xt.dtype == DType::I8,
+        has_column_scales: matches!(&a.anchor.kind, OpKind::PackedDot(f) if matches!(f.weight, WeightFormat::W8 { .. })),
+    };
+    let fused = epilogue::recognise(func, a.ops, &anchor, a.value)?;
     Some(Gemm { sizes, x, w, transposed, epilogue: fused, out: func.tensor(a.value)?.dtype })
 }
 

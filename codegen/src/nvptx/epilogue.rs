@@ -1,10 +1,12 @@
-//! What follows a product in a fused region, recognised as `activation(x·W + bias) + residual`.
+//! What follows a product in a fused region, recognised as `activation(x·W + bias) + residual`; a product of integers times scales of its rows or columns
+//! first.
 //!
 //! The activation is recognised by what it computes, not by how it is written: the scalar function between the biased product and the
 //! result is evaluated on sample points and compared with each activation that the GEMM kernels have.
 
 use super::view::Defs;
 use icd_core::{
+    DType,
     graph::{Binary, Direction, Func, Op, OpKind, Unary, ValueId},
     problem::Activation,
 };
@@ -16,6 +18,10 @@ const TOLERANCE: f64 = 1e-5;
 /// Operands of a recognised epilogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Matched {
+    /// A vector with one element a row.
+    pub row_scales: Option<ValueId>,
+    /// A vector with one element a column.
+    pub column_scales: Option<ValueId>,
     /// A vector with one element a column.
     pub bias: Option<ValueId>,
     /// What is applied after the bias.
@@ -32,8 +38,21 @@ struct Chain<'a> {
     dependent: Vec<ValueId>,
 }
 
-/// Recognises what turns `anchor` (columns innermost, `columns` of them) into `root` by the operations of a region.
-pub(super) fn recognise(func: &Func, ops: &[Op], anchor: ValueId, root: ValueId, columns: i64) -> Option<Matched> {
+/// A product whose epilogue is looked for.
+pub(super) struct Anchor {
+    /// Its result, columns innermost.
+    pub value: ValueId,
+    pub rows: i64,
+    pub columns: i64,
+    /// Whether the rows of its left operand have scales.
+    pub has_row_scales: bool,
+    /// Whether the columns of its right operand have scales.
+    pub has_column_scales: bool,
+}
+
+/// Recognises what turns a product into `root` by the operations of a region.
+pub(super) fn recognise(func: &Func, ops: &[Op], product: &Anchor, root: ValueId) -> Option<Matched> {
+    let &Anchor { value: anchor, rows, columns, .. } = product;
     let mut dependent = vec![anchor];
     for op in ops {
         if op.operands.iter().any(|v| dependent.contains(v)) {
@@ -41,18 +60,37 @@ pub(super) fn recognise(func: &Func, ops: &[Op], anchor: ValueId, root: ValueId,
         }
     }
     let chain = Chain { func, ops, defs: Defs::of(ops), dependent };
-    let mut matched = Matched { bias: None, activation: Activation::None, residual: None };
+    let mut matched = Matched { row_scales: None, column_scales: None, bias: None, activation: Activation::None, residual: None };
     let mut top = chain.unconverted(root, anchor);
-    if let Some((inner, other)) = chain.sum(top)
+    if let Some((inner, other)) = chain.pair(top, Binary::Add)
         && let Some(residual) = chain.matrix(other, anchor)
     {
         matched.residual = Some(residual);
         top = chain.unconverted(inner, anchor);
     }
     let mut bottom = chain.converted(anchor, top);
+    while bottom != top
+        && let Some(user) = chain.only_user(bottom)
+        && let Some((_, other)) = chain.pair(user.result(), Binary::Multiply)
+    {
+        if product.has_column_scales
+            && matched.column_scales.is_none()
+            && let Some(scales) = chain.vector(other, columns)
+        {
+            matched.column_scales = Some(scales);
+        } else if product.has_row_scales
+            && matched.row_scales.is_none()
+            && let Some(scales) = chain.row_vector(other, rows, columns)
+        {
+            matched.row_scales = Some(scales);
+        } else {
+            break;
+        }
+        bottom = chain.converted(user.result(), top);
+    }
     if bottom != top
         && let Some(user) = chain.only_user(bottom)
-        && let Some((_, other)) = chain.sum(user.result())
+        && let Some((_, other)) = chain.pair(user.result(), Binary::Add)
         && let Some(bias) = chain.vector(other, columns)
     {
         matched.bias = Some(bias);
@@ -95,11 +133,11 @@ impl<'a> Chain<'a> {
             _ => None,
         }
     }
-    /// Of a sum of a dependent and an independent value: both, in this order.
-    fn sum(&self, v: ValueId) -> Option<(ValueId, ValueId)> {
+    /// Of a sum or product of a dependent and an independent value: both, in this order.
+    fn pair(&self, v: ValueId, kind: Binary) -> Option<(ValueId, ValueId)> {
         let op = self.defs.get(v)?;
         let [a, b] = op.operands.as_slice() else { return None };
-        match (op.kind == OpKind::Binary(Binary::Add), self.dependent.contains(a), self.dependent.contains(b)) {
+        match (op.kind == OpKind::Binary(kind), self.dependent.contains(a), self.dependent.contains(b)) {
             (true, true, false) => Some((*a, *b)),
             (true, false, true) => Some((*b, *a)),
             _ => None,
@@ -126,6 +164,28 @@ impl<'a> Chain<'a> {
         }
         let whole = self.func.tensor(view.source)?.elems()? as i64 == columns;
         (whole && left == 1 && view.offset == 0 && self.defs.get(view.source).is_none()).then_some(view.source)
+    }
+
+    /// The region argument whose elements `v` repeats for every column.
+    fn row_vector(&self, v: ValueId, rows: i64, columns: i64) -> Option<ValueId> {
+        let view = self.defs.view(self.func, v)?;
+        let (mut repeated, mut left, mut stride) = (columns, rows, 1);
+        for (&d, &s) in view.dims.iter().zip(&view.strides).rev().filter(|(d, _)| **d != 1) {
+            if repeated > 1 {
+                if s != 0 || repeated % d != 0 {
+                    return None;
+                }
+                repeated /= d;
+            } else {
+                if s != stride || left % d != 0 {
+                    return None;
+                }
+                (left, stride) = (left / d, stride * d);
+            }
+        }
+        let source = self.func.tensor(view.source)?;
+        let whole = source.elems()? as i64 == rows && source.dtype == DType::F32;
+        (whole && left == 1 && repeated == 1 && view.offset == 0 && self.defs.get(view.source).is_none()).then_some(view.source)
     }
 
     fn activation(&self, from: ValueId, to: ValueId) -> Option<Activation> {

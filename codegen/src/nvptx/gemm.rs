@@ -158,9 +158,6 @@ pub(crate) fn check_eight_bits(problem: &GemmProblem, family: &'static str) -> R
     if !matches!(problem.out, DType::F16 | DType::BF16 | DType::F32) {
         return no(format!("output must be f16, bf16 or f32, not {}", problem.out.name()));
     }
-    if problem.epilogue.narrow_residual {
-        return no("the residual must have the output's type".into());
-    }
     if problem.two_four {
         return no("2:4 sparse weights need 16-bit activations".into());
     }
@@ -259,8 +256,7 @@ pub(crate) fn params(problem: &GemmProblem, format: PackFormat) -> Vec<Param> {
         params.push(Param::Bias { dtype: problem.bias_type() });
     }
     if problem.epilogue.residual {
-        let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
-        params.push(Param::Residual { dtype });
+        params.push(Param::Residual { dtype: problem.residual_type() });
     }
     params.push(Param::Rows { value: problem.m as u32 });
     params.extend(problem.has_row_scales().then_some(Param::RowScales));

@@ -235,8 +235,7 @@ impl<'c> Finish<'_, 'c> {
     fn store(&self, mut values: Vec<Float<'c>>, (y, index): (Int<'c>, Int<'c>)) {
         let (k, problem) = (self.k, self.problem);
         if let Some(residual) = self.to.residual {
-            let dtype = if problem.epilogue.narrow_residual { problem.act } else { problem.out };
-            let terms = load_vector(k, dtype, residual, index, self.width);
+            let terms = load_vector(k, problem.residual_type(), residual, index, self.width);
             values = values.into_iter().zip(terms).map(|(v, b)| k.fadd(v, b)).collect();
         }
         store_vector(k, problem.out, y, index, &values);

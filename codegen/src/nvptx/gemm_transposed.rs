@@ -141,11 +141,6 @@ impl<'k, 'c> TransposedStore<'k, 'c> {
         self.problem.out.bytes() as u32 / 2
     }
 
-    /// Type of the residual.
-    fn residual_type(&self) -> DType {
-        if self.problem.epilogue.narrow_residual { self.problem.act } else { self.problem.out }
-    }
-
     /// Starts the load of this lane's piece of the next 16 rows, if the tile has them.
     fn load_residual(&self, to: &Destination<'c>, rows: u32, residual: &mut Residual<'c>) {
         let k = self.k;
@@ -182,7 +177,7 @@ impl<'k, 'c> TransposedStore<'k, 'c> {
     }
 
     fn add_pair(&self, [low, high]: [Float<'c>; 2], term: Int<'c>) -> [Float<'c>; 2] {
-        let (k, dtype) = (self.k, self.residual_type());
+        let (k, dtype) = (self.k, self.problem.residual_type());
         [k.fadd(low, k.widen_low(dtype, term)), k.fadd(high, k.widen_high(dtype, term))]
     }
 

@@ -10,21 +10,21 @@ use icd_quant::pack::{self, CodeWidth, Codes, ElementOrder, Floats, PackError, P
 pub(super) enum PlainWeights {
     /// Codes, scales and zero points.
     Codes(UnpackedCodes),
-    /// 16-bit elements, little-endian.
+    /// Elements of 16 bits, little-endian, or of 8.
     Elements(Vec<u8>, ElementOrder),
 }
 
 impl PlainWeights {
-    /// What a program's packed weight holds. `None`: 8-bit elements, which programs do not have.
-    pub(super) fn unpack(have: &PackFormat, weight: &Literal) -> Result<Option<Self>, PackError> {
+    /// What a program's packed weight holds.
+    pub(super) fn unpack(have: &PackFormat, weight: &Literal) -> Result<Self, PackError> {
         let bytes = weight.to_bytes();
         Ok(match have.weight {
-            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => Some(Self::Codes(pack::unpack_codes(have, &bytes)?)),
+            WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => Self::Codes(pack::unpack_codes(have, &bytes)?),
             WeightFormat::Dense => {
                 let bits = pack::unpack_dense(have, &bytes)?;
-                Some(Self::Elements(bits.into_iter().flat_map(u16::to_le_bytes).collect(), ElementOrder::Rows))
+                Self::Elements(bits.into_iter().flat_map(u16::to_le_bytes).collect(), ElementOrder::Rows)
             }
-            WeightFormat::W8 { .. } => None,
+            WeightFormat::W8 { .. } => Self::Elements(pack::unpack_w8(have, &bytes)?, ElementOrder::Rows),
         })
     }
 

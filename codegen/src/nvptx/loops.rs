@@ -60,7 +60,7 @@ pub(super) fn unflatten(kernel: &mut Kernel, position: &Val, extents: &[i64]) ->
 /// # Errors
 /// An operation without elemental form; a result too large for a grid.
 pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
-    let ty = result_type(body)?;
+    let ty = result_type(body, body.result)?;
     let elems = ty.dims.iter().product::<i64>();
     let v = vector(ty);
     let mut extents = vec![elems / v];
@@ -73,12 +73,12 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
     attempt(arch, body, ty, v, &extents).map(|(launch, _)| launch)
 }
 
-/// Tensor type of what a body computes.
-pub(super) fn result_type<'a>(body: &Body<'a>) -> Result<&'a TensorType> {
-    let ty = body.func.tensor(body.result);
-    let ty = ty.ok_or_else(|| CodegenError::Mismatch { why: format!("%{} is not a tensor", body.result.0) })?;
+/// Tensor type of a value that a body computes.
+pub(super) fn result_type<'a>(body: &Body<'a>, value: ValueId) -> Result<&'a TensorType> {
+    let ty = body.func.tensor(value);
+    let ty = ty.ok_or_else(|| CodegenError::Mismatch { why: format!("%{} is not a tensor", value.0) })?;
     if ty.elems().is_none() {
-        return Err(CodegenError::TooLarge { what: format!("%{}", body.result.0), why: ty.to_string() });
+        return Err(CodegenError::TooLarge { what: format!("%{}", value.0), why: ty.to_string() });
     }
     Ok(ty)
 }

@@ -107,8 +107,10 @@ fn reduction(options: &CudaOptions, func: &Func, op: &Op) -> Result<Launch> {
     let region = op.regions.first().ok_or_else(|| CodegenError::invalid(op, "the region is missing"))?;
     let result = *region.results.first().ok_or_else(|| CodegenError::invalid(op, "the region has no result"))?;
     let body = Body { func, ops: vec![&region.ops], region: None, args: region.args.clone(), result };
-    match rows::emit(options.arch, &body) {
-        Err(CodegenError::Mismatch { .. }) if columns(func, region.ops.iter(), result) => loops::emit(options.arch, &body),
+    match rows::emit_results(options.arch, &body, &region.results) {
+        Err(CodegenError::Mismatch { .. }) if region.results.len() == 1 && columns(func, region.ops.iter(), result) => {
+            loops::emit(options.arch, &body)
+        }
         other => other,
     }
 }
@@ -120,6 +122,17 @@ fn columns<'a>(func: &Func, ops: impl Iterator<Item = &'a Op>, result: ValueId) 
         (Some(op), None) => func.tensor(op.result()).and_then(TensorType::elems) == func.tensor(result).and_then(TensorType::elems),
         _ => false,
     }
+}
+
+/// Buffers of what a matrix-product kernel reads and writes.
+struct GemmBuffers {
+    weights: usize,
+    x: usize,
+    out: usize,
+    bias: Option<usize>,
+    residual: Option<usize>,
+    row_scales: Option<usize>,
+    column_scales: Option<usize>,
 }
 
 /// Turns nodes into steps.
@@ -217,9 +230,10 @@ impl<'a> Lowering<'a> {
                     return self.attention(k, &a, steps);
                 }
             }
-            OpKind::Fusion(FusionKind::Reduction) | OpKind::Reduce { .. } if op.results.len() == 1 => {
+            OpKind::Fusion(FusionKind::Reduction) | OpKind::Reduce { .. } => {
                 let body = self.body(k, op.result());
-                match rows::emit(self.options.arch, &body) {
+                let inner = op.regions.first().filter(|_| matches!(op.kind, OpKind::Fusion(_))).map_or(&op.results, |r| &r.results);
+                match rows::emit_results(self.options.arch, &body, inner) {
                     Ok(launch) => {
                         let step = self.whole(k, launch, "rows", 0);
                         steps.push(step);
@@ -267,10 +281,10 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// A launch over all arguments and the only result.
+    /// A launch over all arguments and results.
     fn whole(&mut self, k: &Kernel, launch: Launch, what: &str, flops: u64) -> Step {
         let mut buffers: Vec<usize> = k.args.iter().map(|(_, s)| self.plan.buffer(*s)).collect();
-        buffers.extend(k.results.first().map(|s| self.plan.buffer(*s)));
+        buffers.extend(k.results.iter().map(|s| self.plan.buffer(*s)));
         let info = self.info(k, &launch, what, flops);
         self.launch(launch, &buffers, info)
     }
@@ -469,38 +483,58 @@ impl<'a> Lowering<'a> {
             return no("its activations are not in memory".into());
         };
         let (act, weight) = match &a.anchor.kind {
+            OpKind::PackedDot(format) if x.dtype == DType::I8 => (x.dtype, format.weight),
             OpKind::PackedDot(format) => (format.float, format.weight),
             _ => (x.dtype, WeightFormat::Dense),
         };
         let [m, n, depth] = g.sizes;
         let residual = g.epilogue.residual.map(|v| self.stored(k, v));
         let residual_type = residual.and_then(|v| k.func.tensor(v)).map(|t| t.dtype);
-        let epilogue = Epilogue {
-            bias: g.epilogue.bias.is_some(),
-            activation: g.epilogue.activation,
-            residual: residual_type.is_some(),
-            narrow_residual: residual_type == Some(act) && g.out != act,
-            ..Epilogue::default()
+        let mut problem = GemmProblem {
+            m,
+            n,
+            k: depth,
+            act,
+            out: g.out,
+            weight,
+            two_four: false,
+            epilogue: Epilogue {
+                bias: g.epilogue.bias.is_some(),
+                activation: g.epilogue.activation,
+                residual: residual_type.is_some(),
+                ..Epilogue::default()
+            },
+            arch: self.options.arch,
         };
-        let problem = GemmProblem { m, n, k: depth, act, out: g.out, weight, two_four: false, epilogue, arch: self.options.arch };
+        problem.epilogue.narrow_residual = residual_type == Some(problem.packed_float()) && g.out == DType::F32;
+        let epilogue = problem.epilogue;
+        for (is_wanted, scales, of) in [
+            (problem.has_row_scales(), g.epilogue.row_scales, "rows of the activations"),
+            (problem.has_column_scales(), g.epilogue.column_scales, "columns of the weights"),
+        ] {
+            if is_wanted && scales.is_none_or(|v| self.slot_of(k, v).is_none()) {
+                return no(format!("no scales of the {of} follow the product of integers"));
+            }
+        }
         if !packed && self.weight_of(k, g.w).is_none_or(|(_, l)| l.ty().dtype != act) {
             return Ok(false);
         }
-        let plain = self.plain_weights(k, a, &g)?;
-        let is_two_four = self.is_two_four(&problem, plain.as_ref()).map_err(|e| bad_weights(k, e))?;
+        let may_be_sparse = self.options.arch.has_wgmma() && !problem.has_row_scales();
+        let plain = if may_be_sparse { self.plain_weights(k, a, &g)? } else { None };
+        let is_two_four = is_two_four(&problem, plain.as_ref()).map_err(|e| bad_weights(k, e))?;
         let module = match self.gemm_kernel(problem, is_two_four) {
             Ok(module) => module,
             Err(e) => return no(e.to_string()),
         };
-        let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, act).map(Some)) else {
+        let Some(bias) = g.epilogue.bias.map_or(Some(None), |v| self.vector(k, v, problem.bias_type()).map(Some)) else {
             return no("its bias has another type".into());
         };
         let residual = match residual {
             None => None,
-            Some(v) if residual_type == Some(g.out) || epilogue.narrow_residual => self.slot_of(k, v).map(|s| self.plan.buffer(s)),
+            Some(v) if residual_type == Some(problem.residual_type()) => self.slot_of(k, v).map(|s| self.plan.buffer(s)),
             Some(_) => return no("its residual has another type than its result".into()),
         };
-        let Some(weights) = self.packed(k, &module, a, &g, plain.as_ref())? else {
+        let Some(weights) = self.packed(k, &module, a, &g, plain)? else {
             return no("its weights are not constant, and not in the kernel's order".into());
         };
         let mut activations = self.plan.buffer(slot);
@@ -525,27 +559,22 @@ impl<'a> Lowering<'a> {
             WeightFormat::W4 { .. } => "w4",
             WeightFormat::W8 { .. } => "w8",
         };
-        let label = format!("dot {m}x{depth}x{n} {kind}{}", dot::describe(&g.epilogue));
+        let rounded = if problem.has_row_scales() { "a8" } else { "" };
+        let label = format!("dot {m}x{depth}x{n} {kind}{rounded}{}", dot::describe(&g.epilogue));
         let moved = self.buffers.get(weights).map_or(0, |b| b.bytes)
             + m * depth * act.bytes()
             + m * n * g.out.bytes() * (1 + usize::from(epilogue.residual));
         let info = StepInfo { label, bytes: moved as u64, flops: 2 * (m * n * depth) as u64 };
-        let step = self.module_step(module, weights, activations, out, bias, residual, info)?;
+        let buffer = |v: Option<ValueId>| v.and_then(|v| self.slot_of(k, v)).map(|s| self.plan.buffer(s));
+        let (row_scales, column_scales) = (buffer(g.epilogue.row_scales), buffer(g.epilogue.column_scales));
+        let operands = GemmBuffers { weights, x: activations, out, bias, residual, row_scales, column_scales };
+        let step = self.module_step(module, &operands, info)?;
         steps.push(step);
         Ok(true)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site, and each is a different thing")]
-    fn module_step(
-        &mut self,
-        module: KernelModule,
-        weights: usize,
-        x: usize,
-        out: usize,
-        bias: Option<usize>,
-        residual: Option<usize>,
-        info: StepInfo,
-    ) -> Result<Step> {
+    fn module_step(&mut self, module: KernelModule, operands: &GemmBuffers, info: StepInfo) -> Result<Step> {
+        let &GemmBuffers { weights, x, out, bias, residual, row_scales, column_scales } = operands;
         let missing = |what: &str| CodegenError::Mismatch { why: format!("the kernel {} wants {what}", module.entry) };
         let rows = module.params.iter().find_map(|p| if let Param::Rows { value } = p { Some(*value) } else { None });
         let rows = rows.ok_or_else(|| missing("rows"))?;
@@ -564,7 +593,8 @@ impl<'a> Lowering<'a> {
                 Param::Output { .. } => LaunchArg::Buffer(out),
                 Param::Bias { .. } => LaunchArg::Buffer(bias.ok_or_else(|| missing("a bias"))?),
                 Param::Residual { .. } => LaunchArg::Buffer(residual.ok_or_else(|| missing("a residual"))?),
-                Param::RowScales | Param::ColumnScales => return Err(missing("scales of rows and columns")),
+                Param::RowScales => LaunchArg::Buffer(row_scales.ok_or_else(|| missing("scales of rows"))?),
+                Param::ColumnScales => LaunchArg::Buffer(column_scales.ok_or_else(|| missing("scales of columns"))?),
                 Param::Rows { value } => LaunchArg::U32(*value),
                 Param::Workspace { bytes, .. } => LaunchArg::Buffer(self.workspace(*bytes)),
             })
@@ -590,11 +620,12 @@ impl<'a> Lowering<'a> {
         }
         let (name, literal) = self.weight_of(k, v)?;
         let values = literal.to_f32()?;
-        let bits: Vec<u16> = values
-            .iter()
-            .map(|x| if act == DType::BF16 { half::bf16::from_f32(*x).to_bits() } else { half::f16::from_f32(*x).to_bits() })
-            .collect();
-        let converted = Literal::from_slice(literal.ty().with_dtype(act), &bits).ok()?;
+        let bytes: Vec<u8> = match act {
+            DType::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::BF16 => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
+        };
+        let converted = Literal::from_bytes(literal.ty().with_dtype(act), bytes).ok()?;
         Some(self.add_weight(format!("{name}.{act}"), converted))
     }
 
@@ -602,16 +633,8 @@ impl<'a> Lowering<'a> {
     fn plain_weights(&self, k: &Kernel<'a>, a: &dot::Anchored, g: &dot::Gemm) -> Result<Option<PlainWeights>> {
         let Some((_, literal)) = self.weight_of(k, g.w) else { return Ok(None) };
         match &a.anchor.kind {
-            OpKind::PackedDot(have) => PlainWeights::unpack(have, literal).map_err(|e| bad_weights(k, e)),
+            OpKind::PackedDot(have) => PlainWeights::unpack(have, literal).map(Some).map_err(|e| bad_weights(k, e)),
             _ => Ok(Some(PlainWeights::dense(literal, g.transposed))),
-        }
-    }
-
-    /// Whether weights are 2:4 sparse and the architecture has kernels for that.
-    fn is_two_four(&self, problem: &GemmProblem, plain: Option<&PlainWeights>) -> std::result::Result<bool, PackError> {
-        match (plain, gemm::pack_format(problem, KOrder::Natural, "gemm")) {
-            (Some(plain), Ok(format)) if self.options.arch.has_wgmma() => plain.is_two_four(&format),
-            _ => Ok(false),
         }
     }
 
@@ -630,24 +653,33 @@ impl<'a> Lowering<'a> {
         (choice.family.emit)(&problem, &choice.tile)
     }
 
-    /// Buffer of a product's weights in the kernel's order.
+    /// Buffer of a product's weights in the kernel's order; `plain` if they were looked at already.
     fn packed(
         &mut self,
         k: &Kernel<'a>,
         module: &KernelModule,
         a: &dot::Anchored,
         g: &dot::Gemm,
-        plain: Option<&PlainWeights>,
+        plain: Option<PlainWeights>,
     ) -> Result<Option<usize>> {
         let Some(want) = wanted_format(module) else { return Ok(None) };
         if matches!(&a.anchor.kind, OpKind::PackedDot(have) if *have == want) {
             return Ok(self.slot_of(k, g.w).map(|s| self.plan.buffer(s)));
         }
+        let plain = plain.map_or_else(|| self.plain_weights(k, a, g), |plain| Ok(Some(plain)))?;
         let (Some(plain), Some((name, _))) = (plain, self.weight_of(k, g.w)) else { return Ok(None) };
         let bytes = plain.pack(&want).map_err(|e| bad_weights(k, e))?;
         let packed = Literal::from_bytes(TensorType::new(DType::U8, [bytes.len()]), bytes).map_err(|e| bad_weights(k, e))?;
         let transposed = if g.transposed { "_t" } else { "" };
         Ok(Some(self.add_weight(format!("{name}.{}{transposed}", order_name(&want)), packed)))
+    }
+}
+
+/// Whether weights are 2:4 sparse.
+fn is_two_four(problem: &GemmProblem, plain: Option<&PlainWeights>) -> std::result::Result<bool, PackError> {
+    match (plain, gemm::pack_format(problem, KOrder::Natural, "gemm")) {
+        (Some(plain), Ok(format)) => plain.is_two_four(&format),
+        _ => Ok(false),
     }
 }
 

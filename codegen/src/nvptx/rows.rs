@@ -52,7 +52,15 @@ struct Plan<'a> {
     kept: Vec<i64>,
     outer: i64,
     inner: i64,
+}
+
+/// A value that leaves the kernel, and its buffer.
+struct Stored {
+    value: ValueId,
+    dtype: DType,
+    /// An element for each element of the rows, not one a row.
     full: bool,
+    buffer: Val,
 }
 
 fn mismatch(why: impl Into<String>) -> CodegenError {
@@ -118,11 +126,18 @@ fn plan<'a>(body: &Body<'a>) -> Result<Plan<'a>> {
         steps.push(Step { operand: *operand, init: *init, result: *result, op, kind, dtype: ty.dtype });
     }
     let Some((outer, inner)) = sizes.filter(|(o, i)| *o > 0 && *i > 0) else { return Err(mismatch("nothing to reduce")) };
-    let elems = result_type(body)?.dims.iter().product::<i64>();
-    if elems != outer && elems != outer * inner {
-        return Err(mismatch("the result has neither the full nor the reduced shape"));
+    Ok(Plan { steps, kept, outer, inner })
+}
+
+impl Plan<'_> {
+    fn stored(&self, body: &Body, value: ValueId, buffer: Val) -> Result<Stored> {
+        let ty = result_type(body, value)?;
+        let elems = ty.dims.iter().product::<i64>();
+        if elems != self.outer && elems != self.outer * self.inner {
+            return Err(mismatch("the result has neither the full nor the reduced shape"));
+        }
+        Ok(Stored { value, dtype: ty.dtype, full: elems != self.outer || self.inner == 1, buffer })
     }
-    Ok(Plan { steps, kept, outer, inner, full: elems != outer || inner == 1 })
 }
 
 /// How a row is dealt out to the lanes that share it.
@@ -154,13 +169,20 @@ impl Deal {
     }
 }
 
-/// Writes the kernel.
+/// Writes the kernel of the body's result.
 ///
 /// # Errors
 /// [`CodegenError::Mismatch`] when the region has another form; the caller computes it element by element then.
 pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
+    emit_results(arch, body, &[body.result])
+}
+
+/// Writes the kernel of several results, whose buffers are the last parameters.
+///
+/// # Errors
+/// As [`emit`].
+pub(crate) fn emit_results(arch: Arch, body: &Body, results: &[ValueId]) -> Result<Launch> {
     let plan = plan(body)?;
-    let ty = result_type(body)?;
     let by_block = plan.inner > WARP_ROW;
     let wanted = (plan.outer / i64::from(arch.multiprocessors())).clamp(1, MAX_WARPS.into()) as u32;
     let threads = if by_block { ROW_THREADS } else { wanted * WARP };
@@ -169,7 +191,8 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
 
     let mut k = Kernel::new(arch, threads);
     let buffers: Vec<Val> = body.args.iter().map(|_| k.buffer(false)).collect();
-    let out = k.buffer(false);
+    let stored: Vec<Stored> = results.iter().map(|v| plan.stored(body, *v, k.buffer(false))).collect::<Result<_>>()?;
+    let (full, reduced): (Vec<&Stored>, Vec<&Stored>) = stored.iter().partition(|s| s.full);
     let mut e = body.elemental(&buffers);
     let scratch = by_block.then(|| k.shared_array(Scalar::I64, ROW_THREADS / WARP));
     let (thread, block) = (k.thread(), k.block(grid.into()));
@@ -199,28 +222,34 @@ pub(crate) fn emit(arch: Arch, body: &Body) -> Result<Launch> {
         })?;
         e.bind(step.result, Binding::Element { at: row.clone(), value: total });
     }
-    if plan.full {
+    if !full.is_empty() {
         for_elements(&mut k, &mut e, &deal, &plan, &lane, |e, at| {
             let position = row.times(plan.inner);
-            let values: Vec<Val> = at.iter().map(|a| e.element(body.result, &Index::linear(position.plus(a)))).collect::<Result<_>>()?;
-            for (a, value) in at.iter().zip(&values) {
-                e.store(ty.dtype, value, &out, &position.plus(a))?;
+            for s in &full {
+                let values: Vec<Val> = at.iter().map(|a| e.element(s.value, &Index::linear(position.plus(a)))).collect::<Result<_>>()?;
+                for (a, value) in at.iter().zip(&values) {
+                    e.store(s.dtype, value, &s.buffer, &position.plus(a))?;
+                }
             }
             Ok(())
         })?;
-    } else {
+    }
+    if !reduced.is_empty() {
         let first = k.code.icmp("eq", &lane.index, &int(0));
         let branch = k.code.begin_if(&first);
-        k.with(&mut e, |e| {
-            let value = e.element(body.result, &Index::linear(row.clone()))?;
-            e.store(ty.dtype, &value, &out, &row)
-        })?;
+        for s in &reduced {
+            k.with(&mut e, |e| {
+                let value = e.element(s.value, &Index::linear(row.clone()))?;
+                e.store(s.dtype, &value, &s.buffer, &row)
+            })?;
+        }
         k.code.end_if(branch);
     }
     if let Some(guard) = guard {
         k.code.end_if(guard);
     }
-    let source = k.finish(&format!("rows_{}_{}x{}", ty.dtype, plan.outer, plan.inner));
+    let dtypes: Vec<&str> = stored.iter().map(|s| s.dtype.name()).collect();
+    let source = k.finish(&format!("rows_{}_{}x{}", dtypes.join("_"), plan.outer, plan.inner));
     Ok(Launch { source, grid: [grid, 1, 1], threads })
 }
 

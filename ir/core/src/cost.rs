@@ -59,9 +59,13 @@ impl Work {
         let traffic = bytes(result) + operands.iter().map(|t| bytes(t)).sum::<f64>();
         match kind {
             OpKind::Constant(_) | OpKind::Reshape => Work::default(),
-            OpKind::Iota { .. } | OpKind::BroadcastInDim { .. } | OpKind::Slice { .. } => {
-                Work { vector_flops: out * 0.01, ..Work::default() }
+            OpKind::Iota { .. } => Work { vector_flops: out * 0.01, ..Work::default() },
+            // However often it is repeated, what is read is the operand.
+            OpKind::BroadcastInDim { .. } => {
+                Work { vector_flops: operands.iter().map(|t| elems(t)).sum::<f64>() * 0.01, ..Work::default() }
             }
+            // Parts of what is computed last, which is often narrower, rather than of what that is computed from.
+            OpKind::Slice { .. } => Work { vector_flops: out * 0.01, bytes: bytes(result) * 0.01, ..Work::default() },
             OpKind::DotGeneral(dot) => {
                 let k = operands.first().map_or(1.0, |t| contracted(t, &dot.dims));
                 Work { product_flops: 2.0 * out * k, bytes: traffic, is_kernel: true, ..Work::default() }

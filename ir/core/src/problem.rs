@@ -94,7 +94,7 @@ pub struct Epilogue {
     pub activation: Activation,
     /// Adds a matrix like the output, of its type, after the activation.
     pub residual: bool,
-    /// The residual has the activation's type although the output is `f32`.
+    /// The residual has 16 bits (the activation's type; `f16` beside 8-bit activations) although the output is `f32`.
     #[serde(default)]
     pub narrow_residual: bool,
     /// Multiplies the activation of one half of the columns by the other half.
@@ -145,6 +145,10 @@ impl GemmProblem {
     /// Element type of the bias: the activation's, or the output's when the activations have eight bits.
     pub const fn bias_type(&self) -> DType {
         if self.has_row_scales() { self.out } else { self.act }
+    }
+    /// Element type of the residual.
+    pub const fn residual_type(&self) -> DType {
+        if self.epilogue.narrow_residual { self.packed_float() } else { self.out }
     }
     /// 16-bit type of scales and dense elements in the packed form.
     pub const fn packed_float(&self) -> DType {

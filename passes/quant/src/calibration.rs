@@ -23,6 +23,9 @@ pub struct Calibration {
     channels: Vec<Channel>,
     /// Σ x of the original model, where pairs are observed.
     reference: Vec<f64>,
+    /// Some of the rows, and how many at most.
+    rows: Vec<f32>,
+    most_rows: usize,
 }
 
 /// Sums over one input channel.
@@ -74,7 +77,8 @@ impl Calibration {
 
     /// Empty statistics without a Hessian, for the methods that need channel statistics only.
     pub fn channels_only(k: usize) -> Self {
-        Self { k, tokens: 0, hessian: None, cross: None, channels: vec![Channel::default(); k], reference: Vec::new() }
+        let channels = vec![Channel::default(); k];
+        Self { k, tokens: 0, hessian: None, cross: None, channels, reference: Vec::new(), rows: Vec::new(), most_rows: 0 }
     }
 
     /// Empty statistics with Hessian and cross moment (8k² bytes), filled by [`Self::observe_pair`].
@@ -98,7 +102,7 @@ impl Calibration {
             Channel { sum: 0.0, abs: square.sqrt() * n, squares: square * n, max_abs: square.sqrt() as f32 }
         };
         let channels = (0..k).map(channel).collect();
-        Ok(Self { k, tokens, hessian: Some(hessian), cross: None, channels, reference: Vec::new() })
+        Ok(Self { tokens, hessian: Some(hessian), channels, ..Self::channels_only(k) })
     }
 
     /// Adds rows, `rows.len() / k` of them, each the layer's input for one token.
@@ -193,7 +197,39 @@ impl Calibration {
             |m: &Option<Vec<f32>>| m.as_ref().map(|m| order.iter().flat_map(|&i| order.iter().map(move |&j| m[i * k + j])).collect());
         let channels = order.iter().map(|&c| self.channels[c]).collect();
         let reference = order.iter().filter_map(|&c| self.reference.get(c).copied()).collect();
-        Some(Self { k, tokens: self.tokens, hessian: both(&self.hessian), cross: both(&self.cross), channels, reference })
+        let rows = self.rows.chunks_exact(k.max(1)).flat_map(|row| order.iter().map(|&c| row[c])).collect();
+        let (hessian, cross) = (both(&self.hessian), both(&self.cross));
+        Some(Self { k, tokens: self.tokens, hessian, cross, channels, reference, rows, most_rows: self.most_rows })
+    }
+
+    /// The statistics of activations whose channel `c` is `factors[c]` times that of these. `None` unless there is a factor a channel.
+    pub fn scaled(&self, factors: &[f32]) -> Option<Self> {
+        let mut out = self.clone();
+        if factors.len() != self.k {
+            return None;
+        }
+        for moment in [&mut out.hessian, &mut out.cross].into_iter().flatten() {
+            for (row, f) in moment.chunks_mut(self.k.max(1)).zip(factors) {
+                row.iter_mut().zip(factors).for_each(|(v, other)| *v *= f * other);
+            }
+        }
+        for (c, f) in out.channels.iter_mut().zip(factors) {
+            let wide = f64::from(*f);
+            *c = Channel { sum: c.sum * wide, abs: c.abs * wide.abs(), squares: c.squares * wide * wide, max_abs: c.max_abs * f.abs() };
+        }
+        out.reference.iter_mut().zip(factors).for_each(|(sum, f)| *sum *= f64::from(*f));
+        out.rows.chunks_exact_mut(self.k.max(1)).for_each(|row| row.iter_mut().zip(factors).for_each(|(x, f)| *x *= f));
+        Some(out)
+    }
+
+    /// Keeps `count` of the rows too, at most.
+    pub fn with_rows(self, count: usize) -> Self {
+        Self { most_rows: count, ..self }
+    }
+
+    /// The rows that are kept, [`Self::k`] elements each.
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
     }
 
     /// Input channels.
@@ -302,6 +338,11 @@ impl Calibration {
 
     fn record_channels(&mut self, rows: &[f32]) {
         let k = self.k;
+        // Evenly spaced, and at most half of what is left, so that later chunks are among them.
+        let left = self.most_rows - self.rows.len() / k.max(1);
+        if let Some(step) = (rows.len() / k.max(1)).checked_div(left.div_ceil(2)) {
+            self.rows.extend(rows.chunks_exact(k.max(1)).step_by(step.max(1)).take(left.div_ceil(2)).flatten());
+        }
         self.channels.par_chunks_mut(64).enumerate().for_each(|(strip, channels)| {
             for row in rows.chunks_exact(k.max(1)) {
                 for (c, &x) in channels.iter_mut().zip(&row[strip * 64..]) {
@@ -476,5 +517,31 @@ mod tests {
             }
         }
         assert_eq!(found.hessian().unwrap()[2 * k + 2], 0.0);
+    }
+
+    #[test]
+    fn scaled_statistics_are_those_of_scaled_rows() {
+        let (k, rows) = (13, noise(13 * 40, 8));
+        let factors: Vec<f32> = (0..k).map(|c| [0.5, 2.0, 4.0][c % 3]).collect();
+        let scaled: Vec<f32> = rows.iter().enumerate().map(|(i, x)| x * factors[i % k]).collect();
+        let (mut a, mut b) = (Calibration::new(k).with_rows(16), Calibration::new(k).with_rows(16));
+        a.observe(&rows).unwrap();
+        b.observe(&scaled).unwrap();
+        assert_eq!(a.scaled(&factors), Some(b));
+        assert_eq!(a.scaled(&factors[1..]), None);
+    }
+
+    #[test]
+    fn kept_rows_are_some_of_every_chunk() {
+        let (k, rows) = (5, noise(5 * 64, 9));
+        let mut c = Calibration::channels_only(k).with_rows(12);
+        for (chunk, kept) in rows.chunks(5 * 32).zip([6, 9]) {
+            c.observe(chunk).unwrap();
+            assert_eq!(c.rows().len(), kept * k);
+        }
+        assert!(c.rows().chunks(k).all(|row| rows.chunks(k).any(|given| given == row)));
+        let order: Vec<usize> = (0..k).rev().collect();
+        let permuted = c.permuted(&order).unwrap();
+        assert!(c.rows().chunks(k).zip(permuted.rows().chunks(k)).all(|(a, b)| a.iter().rev().eq(b)));
     }
 }

@@ -23,7 +23,7 @@ pub struct Smoothing {
     pub alpha: f32,
     /// s, one a channel: divide activations by it, multiply weight rows by it.
     pub scales: Vec<f32>,
-    /// Squared output error on the sample rows relative to the output, where α was searched.
+    /// Mean over the sample rows of the squared output error relative to the output, where α was searched: every row counts alike, however large.
     pub error: Option<f64>,
 }
 
@@ -74,17 +74,18 @@ impl Smoothing {
             let mut x = rows.to_vec();
             tried.divide_rows(&mut x);
             activations.round_rows(&mut x, k);
-            let (mut error, mut energy) = (0.0, 0.0);
+            let (mut error, mut outputs) = (0.0, 0usize);
             for w in weights {
                 let scaled = tried.multiply_weight(w.data, w.n);
                 let rounded = Rtn.quantize(Matrix { data: &scaled, ..*w }, grid, None)?.dequantize(w.n);
                 let (exact, found) = (product(rows, w.data, k, w.n), product(&x, &rounded, k, w.n));
-                for (a, b) in exact.iter().zip(&found) {
-                    error += (f64::from(*a) - f64::from(*b)).powi(2);
-                    energy += f64::from(*a).powi(2);
+                for (a, b) in exact.chunks_exact(w.n.max(1)).zip(found.chunks_exact(w.n.max(1))) {
+                    let of_row: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+                    error += if of_row == 0.0 { 0.0 } else { of_row / a.iter().map(|a| f64::from(*a).powi(2)).sum::<f64>() };
+                    outputs += 1;
                 }
             }
-            tried.error = Some(if error == 0.0 { 0.0 } else { error / energy });
+            tried.error = Some(error / outputs.max(1) as f64);
             if best.as_ref().is_none_or(|b| tried.error < b.error) {
                 best = Some(tried);
             }

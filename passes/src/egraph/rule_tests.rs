@@ -187,13 +187,14 @@ fn batched(p: &mut Program) -> ValueId {
     p.transpose(y, turn)
 }
 
-/// Several products on one input, with biases or without.
+/// Several products on one input, with scales of rows and biases or without.
 fn parallel(p: &mut Program, quantized: bool) -> Vec<ValueId> {
     let (m, k) = (p.random.below(4), 1 + p.random.below(6));
     let x = p.param(&[m, k]);
     let (flip, bias) = (p.random.below(2) == 0, p.random.below(2) == 0);
     let group_size = 1 + p.random.below(k);
     let zeros = p.random.below(2) == 0;
+    let row_scales = (p.random.below(2) == 0).then(|| p.param(&[m]));
     (0..2 + p.random.below(2))
         .map(|_| {
             let n = 1 + p.random.below(4);
@@ -214,6 +215,13 @@ fn parallel(p: &mut Program, quantized: bool) -> Vec<ValueId> {
                 let w = p.constant(&if flip { [n, k] } else { [k, n] });
                 let dims = DotDims { lhs_contract: vec![1], rhs_contract: vec![usize::from(flip)], ..DotDims::default() };
                 p.op(OpKind::DotGeneral(Dot { dims, ..Dot::default() }), &[x, w], f32s(&[m, n]))
+            };
+            let y = match row_scales {
+                None => y,
+                Some(scales) => {
+                    let s = p.op(OpKind::BroadcastInDim { dims: vec![0] }, &[scales], f32s(&[m, n]));
+                    p.op(OpKind::Binary(Binary::Multiply), &[y, s], f32s(&[m, n]))
+                }
             };
             if !bias {
                 return y;

@@ -128,7 +128,7 @@ fn with_probabilities(func: &Func, scope: &Scope, values: usize, p: ValueId, v: 
     let mut tail = Vec::new();
     while let Some(next) = scope.single_user(output).filter(|&u| scope.is_free(u)) {
         let op = &scope.ops[next];
-        let layout = matches!(op.kind, OpKind::Transpose { .. } | OpKind::Reshape | OpKind::Convert);
+        let layout = matches!(op.kind, OpKind::Transpose { .. } | OpKind::Reshape | OpKind::Convert) && !scope.is_widening(func, next);
         if !layout || func.tensor(op.result())?.shape().is_none() {
             break;
         }

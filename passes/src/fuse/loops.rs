@@ -11,7 +11,7 @@ pub(super) fn fuse(func: &mut Func, scope: &mut Scope) {
         if !scope.is_free(root)
             || !is_loop_op(func, op)
             || matches!(op.kind, OpKind::Reshape | OpKind::Constant(_))
-            || is_unread(scope, root)
+            || is_unread(func, scope, root)
         {
             continue;
         }
@@ -33,17 +33,17 @@ pub(super) fn fuse(func: &mut Func, scope: &mut Scope) {
             .flat_map(|&i| &scope.ops[i].operands)
             .any(|&v| scope.free_def(v).is_some_and(|d| !members.contains(&d) && scope.is_cheap(func, d)));
         if members.len() > 1 || copies {
-            scope.group(func, FusionKind::Loop, &members, result, &[]);
+            scope.group(func, FusionKind::Loop, &members, &[result], &[]);
         }
     }
 }
 
 /// Only copies of it are left: every reader is in a group that took its own copy.
-fn is_unread(scope: &Scope, i: usize) -> bool {
+fn is_unread(func: &Func, scope: &Scope, i: usize) -> bool {
     let members: BTreeSet<usize> =
         scope.ops[i].results.iter().flat_map(|&r| scope.users(r)).copied().filter(|u| !scope.is_free(*u)).collect();
     let read = scope.ops[i].results.iter().any(|&r| scope.escapes(r, &members));
-    !read && matches!(scope.ops[i].kind, OpKind::BroadcastInDim { .. } | OpKind::Iota { .. } | OpKind::Reshape | OpKind::Convert)
+    !read && scope.is_cheap(func, i)
 }
 
 /// Whether producer `i` may join `members`: an elementwise operation or index map that nothing else reads and that is not computed again for

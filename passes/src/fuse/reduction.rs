@@ -1,4 +1,7 @@
 //! Reductions over the same dimensions with the elementwise operations around them.
+//!
+//! A region has one result, or several where that saves reading rows again: activations rounded to integers leave with the scales of their rows, and with
+//! what they were made from, if that is a norm.
 
 use super::{
     loops,
@@ -7,7 +10,15 @@ use super::{
 use icd_core::graph::{Func, FusionKind, Op, OpKind, ValueId};
 use std::collections::BTreeSet;
 
+/// Results of a region, at most.
+const MAX_RESULTS: usize = 4;
+
 pub(super) fn fuse(func: &mut Func, scope: &mut Scope) {
+    for seed in 0..scope.ops.len() {
+        if scope.is_free(seed) && matches!(scope.ops[seed].kind, OpKind::Reduce { .. }) {
+            fuse_several(func, scope, seed);
+        }
+    }
     for seed in 0..scope.ops.len() {
         if scope.is_free(seed) && matches!(scope.ops[seed].kind, OpKind::Reduce { .. }) {
             fuse_one(func, scope, seed);
@@ -65,21 +76,68 @@ fn fuse_one(func: &mut Func, scope: &mut Scope, seed: usize) {
     }
     let rows = space.is_rows() && is_simple(scope, func, op);
     let grown = grow(func, scope, seed, &space, rows);
-    let Some((mut members, result)) = scope.best_cut(&grown, seed) else { return };
+    let Some((mut members, result)) = scope.best_cut(func, &grown, seed) else { return };
+    absorb(func, scope, &mut members, &space, rows);
+    if members.len() > 1 {
+        scope.group(func, FusionKind::Reduction, &members, &[result], &[]);
+    }
+}
+
+/// A region around a reduction of rows that lets out several values, each of the rows' shape or one a row.
+fn fuse_several(func: &mut Func, scope: &mut Scope, seed: usize) {
+    let op = &scope.ops[seed];
+    let Some(space) = Space::of(func, op).filter(|s| s.is_rows() && is_simple(scope, func, op)) else { return };
+    let grown = grow(func, scope, seed, &space, true);
+    // Readers of cheap values compute them again.
+    let is_left = |i: &usize| scope.is_cheap(func, *i) && scope.ops[*i].results.iter().any(|&r| scope.escapes(r, &grown));
+    let mut members: BTreeSet<usize> = grown.iter().copied().filter(|i| !is_left(i)).collect();
+    if scope.escaping(&members).len() < 2 {
+        return;
+    }
+    absorb(func, scope, &mut members, &space, true);
+    let mut with_norm = members.clone();
+    with_norm.extend(sources(func, scope, &members).into_iter().filter(|&i| is_inside(func, scope, i, &space)));
+    absorb(func, scope, &mut with_norm, &space, true);
+    let reductions = |members: &BTreeSet<usize>| members.iter().filter(|&&i| matches!(scope.ops[i].kind, OpKind::Reduce { .. })).count();
+    let candidates = if reductions(&with_norm) > reductions(&members) { vec![with_norm, members] } else { vec![members] };
+    for members in candidates {
+        let results = scope.escaping(&members);
+        if results.len() <= MAX_RESULTS
+            && members.len() <= scope.max_ops
+            && scope.group_all(func, FusionKind::Reduction, &members, &results)
+        {
+            return;
+        }
+    }
+}
+
+/// What computes the operands of `members`, seen through cheap operations.
+fn sources(func: &Func, scope: &Scope, members: &BTreeSet<usize>) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut work: Vec<ValueId> = members.iter().flat_map(|&i| scope.ops[i].operands.iter().copied()).collect();
+    while let Some(v) = work.pop() {
+        match scope.free_def(v).filter(|i| !members.contains(i)) {
+            Some(i) if scope.is_cheap(func, i) => work.extend(&scope.ops[i].operands),
+            Some(i) => _ = found.insert(i),
+            None => {}
+        }
+    }
+    found
+}
+
+/// Adds producers all of whose uses are inside.
+fn absorb(func: &Func, scope: &Scope, members: &mut BTreeSet<usize>, space: &Space, rows: bool) {
     loop {
         let producers: Vec<usize> = members
             .iter()
             .flat_map(|&i| &scope.ops[i].operands)
             .filter_map(|&v| scope.free_def(v))
-            .filter(|i| !members.contains(i) && absorbs(func, scope, *i, &members, &space, rows))
+            .filter(|i| !members.contains(i) && absorbs(func, scope, *i, members, space, rows))
             .collect();
         if producers.is_empty() || members.len() >= scope.max_ops {
             break;
         }
         members.extend(producers);
-    }
-    if members.len() > 1 {
-        scope.group(func, FusionKind::Reduction, &members, result, &[]);
     }
 }
 
@@ -121,9 +179,12 @@ fn absorbs(func: &Func, scope: &Scope, i: usize, members: &BTreeSet<usize>, spac
     if op.results.iter().any(|&r| scope.escapes(r, members)) {
         return false;
     }
-    if !rows {
-        return loops::absorbable(func, scope, i, members);
-    }
+    if rows { is_inside(func, scope, i, space) } else { loops::absorbable(func, scope, i, members) }
+}
+
+/// Whether an operation belongs to the index space of `space`.
+fn is_inside(func: &Func, scope: &Scope, i: usize, space: &Space) -> bool {
+    let op = &scope.ops[i];
     let to = op.results.first().and_then(|&r| shape(func, r));
     let inside = match &op.kind {
         OpKind::Reduce { .. } => {

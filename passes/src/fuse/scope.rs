@@ -19,6 +19,8 @@ pub(super) struct Scope {
     owned: Vec<bool>,
     /// What stands at the place of an operation instead of it.
     replacement: BTreeMap<usize, Op>,
+    /// Operations that come behind another one instead of where they are.
+    moved: BTreeMap<usize, usize>,
     pub(super) max_ops: usize,
 }
 
@@ -46,7 +48,7 @@ impl Scope {
             op.regions.iter().for_each(|r| captured(r, &mut pinned));
         }
         let owned = vec![false; ops.len()];
-        Scope { ops, def, users, pinned, owned, replacement: BTreeMap::new(), max_ops }
+        Scope { ops, def, users, pinned, owned, replacement: BTreeMap::new(), moved: BTreeMap::new(), max_ops }
     }
 
     /// The operation that defines `v` in this region, unless it is in a group already.
@@ -104,9 +106,10 @@ impl Scope {
         grown
     }
 
-    /// Of `grown`, the largest part that contains `seed`, is what one of its operations needs, and lets only that operation's result out.
-    pub(super) fn best_cut(&self, grown: &BTreeSet<usize>, seed: usize) -> Option<(BTreeSet<usize>, ValueId)> {
-        grown.iter().rev().find_map(|&root| {
+    /// Of `grown`, the largest part that contains `seed`, is what one of its operations needs, and lets only that operation's result out. It does not end in
+    /// a widening conversion, which readers compute again.
+    pub(super) fn best_cut(&self, func: &Func, grown: &BTreeSet<usize>, seed: usize) -> Option<(BTreeSet<usize>, ValueId)> {
+        grown.iter().rev().filter(|&&i| !self.is_widening(func, i)).find_map(|&root| {
             let &[result] = self.ops[root].results.as_slice() else { return None };
             let mut members = BTreeSet::from([root]);
             let mut work = vec![root];
@@ -134,16 +137,54 @@ impl Scope {
                 let elems = |v: Option<&ValueId>| func.tensor(*v?)?.elems();
                 elems(op.operands.first()) < elems(op.results.first())
             }
-            OpKind::Convert => {
-                let dtype = |v: Option<&ValueId>| Some(func.tensor(*v?)?.dtype);
-                dtype(op.operands.first()).zip(dtype(op.results.first())).is_some_and(|(from, to)| crate::simplify::widens(from, to))
-            }
+            OpKind::Convert => self.is_widening(func, i),
             _ => false,
         }
     }
 
-    /// Makes `members` a region with the one result `result`. Operands of `anchors` come straight from the region's arguments.
-    pub(super) fn group(&mut self, func: &mut Func, kind: FusionKind, members: &BTreeSet<usize>, result: ValueId, anchors: &[usize]) {
+    /// A conversion that keeps every value.
+    pub(super) fn is_widening(&self, func: &Func, i: usize) -> bool {
+        let op = &self.ops[i];
+        let dtype = |v: Option<&ValueId>| Some(func.tensor(*v?)?.dtype);
+        let types = dtype(op.operands.first()).zip(dtype(op.results.first()));
+        op.kind == OpKind::Convert && types.is_some_and(|(from, to)| crate::simplify::widens(from, to))
+    }
+
+    /// Cheap operations outside of `members`, in front of the last of them, that read what they compute: they can come behind it. `None` where anything
+    /// else in between does, so that `members` cannot run as one.
+    fn readers_between(&self, func: &Func, members: &BTreeSet<usize>) -> Option<Vec<usize>> {
+        let (&first, &last) = (members.first()?, members.last()?);
+        let mut computed: BTreeSet<ValueId> = BTreeSet::new();
+        let mut readers = Vec::new();
+        for i in first..=last {
+            let op = match self.replacement.get(&i) {
+                Some(group) => group,
+                None if self.owned[i] => continue,
+                None => &self.ops[i],
+            };
+            let reads = op.operands.iter().any(|v| computed.contains(v));
+            if members.contains(&i) {
+                computed.extend(&op.results);
+            } else if reads && self.is_free(i) && self.is_cheap(func, i) {
+                computed.extend(&op.results);
+                readers.push(i);
+            } else if reads || !op.regions.is_empty() && !matches!(op.kind, OpKind::Fusion(_) | OpKind::Reduce { .. }) {
+                return None;
+            }
+        }
+        Some(readers)
+    }
+
+    /// Makes `members` a region with several results, if nothing that reads one of them has to run before another.
+    pub(super) fn group_all(&mut self, func: &mut Func, kind: FusionKind, members: &BTreeSet<usize>, results: &[ValueId]) -> bool {
+        let (Some(readers), Some(&last)) = (self.readers_between(func, members), members.last()) else { return false };
+        self.moved.extend(readers.into_iter().map(|i| (i, last)));
+        self.group(func, kind, members, results, &[]);
+        true
+    }
+
+    /// Makes `members` a region. Operands of `anchors` come straight from the region's arguments.
+    pub(super) fn group(&mut self, func: &mut Func, kind: FusionKind, members: &BTreeSet<usize>, results: &[ValueId], anchors: &[usize]) {
         let Some(&last) = members.last() else { return };
         let mut copier = Copier::new(func);
         for &i in members {
@@ -151,7 +192,7 @@ impl Scope {
             for v in &mut op.operands {
                 *v = copier.operand(self, *v, members, !anchors.contains(&i));
             }
-            if op.results.contains(&result) {
+            if op.results.iter().any(|r| results.contains(r)) {
                 for r in &mut op.results {
                     let ty = copier.func.ty(*r).clone();
                     let fresh = copier.func.new_value(ty);
@@ -162,10 +203,10 @@ impl Scope {
             copier.ops.push(op);
         }
         let Copier { ops, operands, args, map, .. } = copier;
-        let inner = map.get(&result).copied().unwrap_or(result);
-        let region = Region { args, ops, results: vec![inner] };
-        let op =
-            Op { kind: OpKind::Fusion(kind), operands, results: vec![result], regions: vec![region], loc: self.ops[last].loc, attrs: 0 };
+        let inner = results.iter().map(|r| map.get(r).copied().unwrap_or(*r)).collect();
+        let region = Region { args, ops, results: inner };
+        let loc = self.ops[last].loc;
+        let op = Op { kind: OpKind::Fusion(kind), operands, results: results.to_vec(), regions: vec![region], loc, attrs: 0 };
         self.replace(members, last, op);
     }
 
@@ -175,20 +216,28 @@ impl Scope {
         let by_copies = op.operands.iter().filter(|v| !self.users(**v).iter().any(|u| members.contains(u))).copied().collect::<Vec<_>>();
         self.pinned.extend(by_copies);
         members.iter().for_each(|&i| self.owned[i] = true);
+        if let Some(&behind) = members.iter().filter_map(|i| self.moved.get(i)).max() {
+            self.moved.insert(at, behind);
+        }
         self.replacement.insert(at, op);
     }
 
     /// Writes the region back.
     pub(super) fn finish(mut self, _: &Func, region: &mut Region, cx: &mut PassContext) {
+        let mut later: BTreeMap<usize, Vec<Op>> = BTreeMap::new();
         for (i, op) in self.ops.into_iter().enumerate() {
-            if let Some(new) = self.replacement.remove(&i) {
-                if let OpKind::Fusion(kind) = new.kind {
-                    cx.count(kind.name(), 1);
-                }
-                region.ops.push(new);
-            } else if !self.owned[i] {
-                region.ops.push(op);
+            let left = match self.replacement.remove(&i) {
+                Some(group) => Some(group),
+                None => (!self.owned[i]).then_some(op),
+            };
+            if let Some(OpKind::Fusion(kind)) = left.as_ref().map(|op| &op.kind) {
+                cx.count(kind.name(), 1);
             }
+            match self.moved.get(&i) {
+                Some(&behind) if behind > i => later.entry(behind).or_default().extend(left),
+                _ => region.ops.extend(left),
+            }
+            region.ops.extend(later.remove(&i).unwrap_or_default());
         }
     }
 }

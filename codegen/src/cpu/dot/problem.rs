@@ -96,8 +96,8 @@ impl<'a> Problem<'a> {
             }
             OpKind::QuantizedDot(q) => (vec![], vec![], vec![left.rank().saturating_sub(1)], vec![0], Some(q.clone())),
             OpKind::PackedDot(format) => {
-                if let WeightFormat::W8 { .. } = format.weight {
-                    return Err(no("a product of 8-bit packed weights"));
+                if let WeightFormat::W8 { dtype: DType::F8E4M3FN } = format.weight {
+                    return Err(no("a product of packed 8-bit floats"));
                 }
                 let codes = format.weight.codes();
                 let codes = codes.map(|c| QuantizedDot { bits: c.bits, group_size: c.group, zeros: !c.symmetric });

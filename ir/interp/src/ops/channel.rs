@@ -86,11 +86,11 @@ fn hadamard(x: &mut [f64]) {
     }
 }
 
-/// `x[…,K] · W[K,N]`.
+/// `x[…,K] · W[K,N]`, x of floats or 8-bit integers.
 fn times(memory: &Memory, args: &Args<'_>, w: &[f64], k: usize, n: usize) -> Outcome<Tensor> {
     let x = args.tensor(0)?;
     let Some((&last, outer)) = x.shape.split_last() else { return invalid("x needs at least one dimension") };
-    if last != k || !x.dtype.is_float() {
+    if last != k || !(x.dtype.is_float() || x.dtype == DType::I8) {
         return invalid(format!("{} does not multiply weights of {k}×{n}", x.ty()));
     }
     let rows: usize = outer.iter().product();
@@ -147,7 +147,8 @@ pub(crate) fn packed_dot(memory: &Memory, args: &Args<'_>, format: &PackFormat) 
         for column in 0..n {
             w[row * n + column] = match format.weight {
                 WeightFormat::Dense => half_at(format.element_at(column, row).0)?,
-                WeightFormat::W8 { .. } => return invalid("8-bit packed weights have no scales of their own"),
+                WeightFormat::W8 { dtype: DType::I8 } => f64::from(byte_at(format.element_at(column, row).0)? as i8),
+                WeightFormat::W8 { dtype } => return invalid(format!("packed weights of type {dtype} are for kernels alone")),
                 WeightFormat::W3 { .. } | WeightFormat::W4 { .. } => {
                     let Some(code) = format.code(bytes, column, row) else { return invalid("a place leaves the packed weights") };
                     let zero = match format.zero_at(column, row) {

@@ -5,6 +5,8 @@
 //! k = x·Wk + bk    ⇒     q = m[…, 0:n], k = m[…, n:2n], v = m[…, 2n:3n]
 //! v = x·Wv + bv
 //! ```
+//!
+//! Scales of the rows of x that stand between product and bias (`s ⊙ (x·Wq) + bq`, the same s for all) are merged too.
 
 use super::{Proposal, Rule, Soundness, View};
 use crate::egraph::terms::{Node, Term};
@@ -35,8 +37,6 @@ struct Product {
     /// Constant operands after x.
     constants: Vec<Id>,
     columns: i64,
-    /// The sum with a broadcast constant vector, if that is what the product is for: class of the sum, class of the vector.
-    bias: Option<(Id, Id)>,
 }
 
 /// Fires once an input, at the first of its products.
@@ -82,7 +82,7 @@ fn parallel(view: &View<'_>, x: Id, class: Id, same: impl Fn(&Node) -> bool, con
             continue;
         }
         let Some(columns) = view.terms.ty(*parent).and_then(|t| t.dims.last().copied()) else { continue };
-        products.push(Product { class: *parent, constants: rest.to_vec(), columns, bias: bias(view, *parent) });
+        products.push(Product { class: *parent, constants: rest.to_vec(), columns });
     }
     let first = products.first()?;
     let dtypes = |p: &Product| p.constants.iter().map(|&c| view.terms.ty(c).map(|t| t.dtype)).collect::<Vec<_>>();
@@ -91,19 +91,33 @@ fn parallel(view: &View<'_>, x: Id, class: Id, same: impl Fn(&Node) -> bool, con
     (first.class == class && products.len() > 1 && alike).then_some(products)
 }
 
-/// The only reader of `product` is a sum with a broadcast constant vector over the last dimension.
-fn bias(view: &View<'_>, product: Id) -> Option<(Id, Id)> {
-    let rank = view.terms.ty(product)?.rank();
-    view.parents.get(&product)?.iter().find_map(|(sum, node)| {
-        let (Some(OpKind::Binary(Binary::Add)), &[a, b]) = (view.terms.kind(node), node.children.as_slice()) else { return None };
+/// A reader of `product` that combines it with a vector, broadcast along the dimensions `along`, that `fits`: class of the result, class of the vector.
+fn combined(view: &View<'_>, product: Id, kind: Binary, along: &[usize], fits: impl Fn(Id) -> bool) -> Option<(Id, Id)> {
+    let product = view.terms.egraph.find(product);
+    view.parents.get(&product)?.iter().find_map(|(result, node)| {
+        let (true, &[a, b]) = (view.terms.kind(node) == Some(&OpKind::Binary(kind)), node.children.as_slice()) else { return None };
         let other = if view.terms.egraph.find(a) == product { b } else { a };
         let vector = view.terms.nodes(other).iter().find_map(|n| match view.terms.kind(n)? {
-            OpKind::BroadcastInDim { dims } if *dims == [rank - 1] => n.children.first().copied(),
+            OpKind::BroadcastInDim { dims } if dims == along => n.children.first().copied(),
             _ => None,
         })?;
-        (view.terms.literal(vector).is_some() && view.terms.ty(vector)?.dims == [*view.terms.ty(product)?.dims.last()?])
-            .then_some((*sum, vector))
+        fits(vector).then(|| (*result, view.terms.egraph.find(vector)))
     })
+}
+
+/// The product times a scale for each of its rows.
+fn row_scaled(view: &View<'_>, product: Id) -> Option<(Id, Id)> {
+    let rows = view.terms.ty(product)?.rank().checked_sub(1)?;
+    let along: Vec<usize> = (0..rows).collect();
+    combined(view, product, Binary::Multiply, &along, |v| view.terms.ty(v).is_some_and(|t| t.rank() == rows))
+}
+
+/// The sum with a constant vector over the last dimension.
+fn bias(view: &View<'_>, product: Id) -> Option<(Id, Id)> {
+    let ty = view.terms.ty(product)?;
+    let (last, columns) = (ty.rank().checked_sub(1)?, *ty.dims.last()?);
+    let fits = |v| view.terms.literal(v).is_some() && view.terms.ty(v).is_some_and(|t| t.dims == [columns]);
+    combined(view, product, Binary::Add, &[last], fits)
 }
 
 fn merged(view: &View<'_>, products: &[Product], along: usize, make: impl Fn(TensorType, Vec<Term>) -> Option<Term>) -> Option<Proposal> {
@@ -125,10 +139,18 @@ fn merged(view: &View<'_>, products: &[Product], along: usize, make: impl Fn(Ten
     let mut whole = product;
     let mut ends: Vec<Id> = products.iter().map(|p| p.class).collect();
     let columns = || products.iter().map(|p| p.columns);
-    if let Some(biases) = products.iter().map(|p| p.bias).collect::<Option<Vec<_>>>() {
+    let rank = result.rank();
+    if let Some(scaled) = ends.iter().map(|end| row_scaled(view, *end)).collect::<Option<Vec<_>>>()
+        && let Some(&(_, vector)) = scaled.first().filter(|first| scaled.iter().all(|s| s.1 == first.1))
+    {
+        let wide = Term::new(OpKind::BroadcastInDim { dims: (0..rank - 1).collect() }, result.clone(), vec![Term::Have(vector)]);
+        whole = Term::new(OpKind::Binary(Binary::Multiply), result.clone(), vec![whole, wide]);
+        ends = scaled.iter().map(|s| s.0).collect();
+        proposal.extend(slices(view, &whole, ends.iter().copied().zip(columns()))?);
+    }
+    if let Some(biases) = ends.iter().map(|end| bias(view, *end)).collect::<Option<Vec<_>>>() {
         let vectors: Vec<Id> = biases.iter().map(|b| b.1).collect();
         let vector = concatenated(view, &vectors, 0)?;
-        let rank = result.rank();
         let wide = Term::new(OpKind::BroadcastInDim { dims: vec![rank - 1] }, result.clone(), vec![vector]);
         whole = Term::new(OpKind::Binary(Binary::Add), result.clone(), vec![whole, wide]);
         ends = biases.iter().map(|b| b.0).collect();
