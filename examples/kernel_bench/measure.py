@@ -133,7 +133,7 @@ def main():
                 scales = (of_rows, of_columns)
                 bias = torch.randn(n, device=DEV, generator=gen).to(out if scaled else FLOAT[act]) if ep["bias"] else None
                 columns = [p["cols"] for p in kernel.info["params"] if p["role"] == "output"]
-                residual = torch.randn((m, columns[0]), device=DEV, generator=gen).to(FLOAT[act] if ep.get("narrow_residual") else out) if ep["residual"] else None
+                residual = torch.randn((m, columns[0]), device=DEV, generator=gen).to(FLOAT[act if act in ("f16", "bf16") else "f16"] if ep.get("narrow_residual") else out) if ep["residual"] else None
                 wholes = [torch.full((2 * CANARY + m * c,), float("nan"), dtype=out, device=DEV) for c in columns]
                 for whole in wholes:
                     whole[:CANARY] = 7.0; whole[-CANARY:] = 7.0

@@ -21,5 +21,5 @@ for program in ${PROGRAMS:-prefill decode}; do
     plan+=("$role=$pipeline")
   done
   python3 "$here/mamba.py" "$folder" --plan "${plan[@]}"
-  "$bin/icd-run" "$folder" gate --backend cuda --epochs 5 --rounds 8 --sample-ms 30 --no-counters "$@"
+  "$bin/icd-run" "$folder" gate --backend cuda --epochs 10 --rounds 6 --sample-ms 40 --no-counters "$@"
 done
