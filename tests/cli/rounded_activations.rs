@@ -126,3 +126,26 @@ fn four_bit_weights_beside_integers() {
         assert!(error < 0.25, "{options}: {error}");
     }
 }
+
+#[test]
+fn few_or_equal_columns_have_scales_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    // Scales of six columns fit in a kernel's text, and those of a uniform weight are one number.
+    let rows: Vec<String> = (0..32).map(|k| format!("[{k}.5, 1.0, -2.0, 0.25, 3.0, 0.125]")).collect();
+    for (n, value) in [(6, format!("dense<[{}]>", rows.join(", "))), (40, "dense<0.01>".into())] {
+        let text = format!(
+            "func.func @main(%x: tensor<5x32xf32>) -> tensor<5x{n}xf32> {{
+              %w = stablehlo.constant {value} : tensor<32x{n}xf32>
+              %y = stablehlo.dot_general %x, %w, contracting_dims = [1] x [0] : (tensor<5x32xf32>, tensor<32x{n}xf32>) -> tensor<5x{n}xf32>
+              return %y : tensor<5x{n}xf32>
+            }}"
+        );
+        std::fs::write(at("m.mlir"), text).unwrap();
+        let passes = "icd-simplify,icd-quantize{scheme=w8a8 group=0 min-elems=1},icd-convert,icd-egraph,icd-pack,icd-fuse";
+        let pipeline = format!("--pass-pipeline=builtin.module({passes})");
+        icd_opt(&[&at("m.mlir"), &pipeline, "--targets=cpu,sm_90a", "--emit=artifact", "-o", &at("m.icd")]).success();
+        let artifact = Artifact::open(Path::new(&at("m.icd"))).unwrap();
+        assert_eq!(integer_kernels(&artifact, "w8a8"), 1, "{n} columns");
+    }
+}

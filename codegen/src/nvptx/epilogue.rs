@@ -75,12 +75,12 @@ pub(super) fn recognise(func: &Func, ops: &[Op], product: &Anchor, root: ValueId
     {
         if product.has_column_scales
             && matched.column_scales.is_none()
-            && let Some(scales) = chain.vector(other, columns)
+            && let Some(scales) = chain.column_vector(other, columns).filter(|v| chain.is_stored(*v) || chain.is_constant(*v))
         {
             matched.column_scales = Some(scales);
         } else if product.has_row_scales
             && matched.row_scales.is_none()
-            && let Some(scales) = chain.row_vector(other, rows, columns)
+            && let Some(scales) = chain.row_vector(other, rows, columns).filter(|v| chain.is_stored(*v))
         {
             matched.row_scales = Some(scales);
         } else {
@@ -91,7 +91,7 @@ pub(super) fn recognise(func: &Func, ops: &[Op], product: &Anchor, root: ValueId
     if bottom != top
         && let Some(user) = chain.only_user(bottom)
         && let Some((_, other)) = chain.pair(user.result(), Binary::Add)
-        && let Some(bias) = chain.vector(other, columns)
+        && let Some(bias) = chain.column_vector(other, columns).filter(|v| chain.is_stored(*v))
     {
         matched.bias = Some(bias);
         bottom = chain.converted(user.result(), top);
@@ -149,8 +149,15 @@ impl<'a> Chain<'a> {
         let whole = self.func.tensor(view.source)?.elems() == self.func.tensor(anchor)?.elems();
         (whole && view.offset == 0 && view.is_contiguous() && self.defs.get(view.source).is_none()).then_some(view.source)
     }
-    /// The region argument whose elements `v` repeats for every row.
-    fn vector(&self, v: ValueId, columns: i64) -> Option<ValueId> {
+    /// A region argument.
+    fn is_stored(&self, v: ValueId) -> bool {
+        self.defs.get(v).is_none()
+    }
+    fn is_constant(&self, v: ValueId) -> bool {
+        self.defs.get(v).is_some_and(|op| matches!(op.kind, OpKind::Constant(_)))
+    }
+    /// The value whose elements `v` repeats for every row.
+    fn column_vector(&self, v: ValueId, columns: i64) -> Option<ValueId> {
         let view = self.defs.view(self.func, self.unconverted(v, v))?;
         let mut left = columns;
         let mut stride = 1;
@@ -163,10 +170,10 @@ impl<'a> Chain<'a> {
             }
         }
         let whole = self.func.tensor(view.source)?.elems()? as i64 == columns;
-        (whole && left == 1 && view.offset == 0 && self.defs.get(view.source).is_none()).then_some(view.source)
+        (whole && left == 1 && view.offset == 0).then_some(view.source)
     }
 
-    /// The region argument whose elements `v` repeats for every column.
+    /// The value whose elements `v` repeats for every column.
     fn row_vector(&self, v: ValueId, rows: i64, columns: i64) -> Option<ValueId> {
         let view = self.defs.view(self.func, v)?;
         let (mut repeated, mut left, mut stride) = (columns, rows, 1);
@@ -185,7 +192,7 @@ impl<'a> Chain<'a> {
         }
         let source = self.func.tensor(view.source)?;
         let whole = source.elems()? as i64 == rows && source.dtype == DType::F32;
-        (whole && left == 1 && repeated == 1 && view.offset == 0 && self.defs.get(view.source).is_none()).then_some(view.source)
+        (whole && left == 1 && repeated == 1 && view.offset == 0).then_some(view.source)
     }
 
     fn activation(&self, from: ValueId, to: ValueId) -> Option<Activation> {

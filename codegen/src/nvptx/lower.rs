@@ -508,13 +508,9 @@ impl<'a> Lowering<'a> {
         };
         problem.epilogue.narrow_residual = residual_type == Some(problem.packed_float()) && g.out == DType::F32;
         let epilogue = problem.epilogue;
-        for (is_wanted, scales, of) in [
-            (problem.has_row_scales(), g.epilogue.row_scales, "rows of the activations"),
-            (problem.has_column_scales(), g.epilogue.column_scales, "columns of the weights"),
-        ] {
-            if is_wanted && scales.is_none_or(|v| self.slot_of(k, v).is_none()) {
-                return no(format!("no scales of the {of} follow the product of integers"));
-            }
+        let [row_scales, column_scales] = [g.epilogue.row_scales, g.epilogue.column_scales].map(|v| v.and_then(|v| self.scales(k, a, v)));
+        if problem.has_row_scales() && row_scales.is_none() || problem.has_column_scales() && column_scales.is_none() {
+            return no("no scales of the activations' rows and of the weights' columns follow the product of integers".into());
         }
         if !packed && self.weight_of(k, g.w).is_none_or(|(_, l)| l.ty().dtype != act) {
             return Ok(false);
@@ -565,8 +561,6 @@ impl<'a> Lowering<'a> {
             + m * depth * act.bytes()
             + m * n * g.out.bytes() * (1 + usize::from(epilogue.residual));
         let info = StepInfo { label, bytes: moved as u64, flops: 2 * (m * n * depth) as u64 };
-        let buffer = |v: Option<ValueId>| v.and_then(|v| self.slot_of(k, v)).map(|s| self.plan.buffer(s));
-        let (row_scales, column_scales) = (buffer(g.epilogue.row_scales), buffer(g.epilogue.column_scales));
         let operands = GemmBuffers { weights, x: activations, out, bias, residual, row_scales, column_scales };
         let step = self.module_step(module, &operands, info)?;
         steps.push(step);
@@ -611,6 +605,19 @@ impl<'a> Lowering<'a> {
             dependent: module.dependent,
             info,
         })
+    }
+
+    /// Buffer of a vector of scales. A constant so small, or so uniform, that other kernels contain it becomes a weight.
+    fn scales(&mut self, k: &Kernel<'a>, a: &dot::Anchored<'a>, v: ValueId) -> Option<usize> {
+        if let Some(slot) = self.slot_of(k, v) {
+            return Some(self.plan.buffer(slot));
+        }
+        let outer = self.outer(k, v);
+        let mut defining = a.ops.iter().chain(k.inlined.iter().copied()).filter(|op| op.results.iter().any(|r| *r == v || *r == outer));
+        let literal = defining.find_map(|op| op.kind.as_constant())?;
+        let whole = Literal::from_slice(literal.ty().clone(), &literal.to_f32()?).ok()?;
+        let name = format!("const.{}", whole.content_hash().to_hex().get(..24)?);
+        Some(self.add_weight(name, whole))
     }
 
     /// Buffer of a vector as type `act`: a weight is converted when the program is compiled.
