@@ -13,8 +13,8 @@
 //! %2 = stablehlo.dot_general %h, %w16 : (tensor<64x384xf16>, tensor<384x1536xf16>) -> tensor<64x1536xf32>
 //! ```
 //!
-//! Operands of products (dense, quantized, packed), activations that `icd-quantize` makes integers of, and tables that gathers read are rounded; products still accumulate and return the type they
-//! had, so norms, softmax and residual sums stay in it. A value that feeds a product is rounded where it is made, in front of reshapes,
+//! Operands of products (dense, quantized, packed), activations that `icd-quantize` makes integers of, and tables that gathers read are rounded; products
+//! still accumulate and return the type they had, so norms, softmax and residual sums stay in it. A value that feeds a product is rounded where it is made, in front of reshapes,
 //! transposes, broadcasts and slices, and its other readers see the rounded value too: so it need not be stored twice.
 //!
 //! *What it never does*: change the types of parameters or results; touch float constants that no product or gather reads.

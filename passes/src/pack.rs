@@ -18,8 +18,8 @@
 //! %2 = stablehlo.multiply %1, (broadcast_in_dim %scales)
 //! ```
 //!
-//! *When it fires*: on `icd.quantized_dot` with constant codes of up to 4 bits (3-bit ones take three, 2-bit ones four), or 8-bit ones with one scale a column and no zero points; and
-//! (`dense=true`) on products of f16 or bf16 activations with a constant matrix. What it leaves gets a remark that names the constraint.
+//! *When it fires*: on `icd.quantized_dot` with constant codes of up to 4 bits (3-bit ones take three, 2-bit ones four), or 8-bit ones with one scale a
+//! column and no zero points; and (`dense=true`) on products of f16 or bf16 activations with a constant matrix. What it leaves gets a remark that names the constraint.
 //!
 //! *Cost*: linear in the size of the weights.
 
